@@ -1,0 +1,326 @@
+"""The configuration: one TOML file, typed and frozen; an unknown key is an error that names the nearest one.
+
+The starter file of `tradewind init` and the reference in CONFIG.md are both generated from these models, so a
+key cannot exist without its description. Relative paths are taken from the directory of the file.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+import json
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from pipeline.errors import ConfigError
+
+DEFAULT_FILE = "tradewind.toml"
+
+
+class Section(BaseModel):
+    """One table of the file: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(Section):
+    """Where prices and news come from, and where the lake and the artifacts are kept."""
+
+    provider: Literal["sample", "files", "yahoo"] = Field("sample", description="where prices and news come from")
+    prices: tuple[str, ...] = Field((), description="files provider: CSV or Parquet files of daily prices")
+    news: tuple[str, ...] = Field((), description="files provider: CSV, JSONL or Parquet files of headlines")
+    lake: Path = Field(Path("lake"), description="directory of the Delta tables")
+    artifacts: Path = Field(Path("artifacts"), description="directory of bundles and reports")
+    attempts: int = Field(4, ge=1, le=10, description="yahoo provider: tries per ticker, with backoff")
+
+
+class Universe(Section):
+    """Which tickers, which sessions, on which exchange's clock."""
+
+    tickers: tuple[str, ...] = Field((), description="tickers to ingest; empty = all that the provider has")
+    since: dt.date | None = Field(None, description="first session wanted, like 2010-01-01; none = all")
+    until: dt.date | None = Field(None, description="last session wanted; none = the latest")
+    calendar: str = Field("XNYS", description="exchange_calendars name of the exchange")
+    min_sessions: int = Field(750, ge=300, description="a ticker with fewer sessions is listed and left out")
+    decision_lead_minutes: int = Field(
+        0, ge=0, le=300, description="decide this long before the close; later news counts for the next session"
+    )
+
+
+class Features(Section):
+    """Which families of features the table holds."""
+
+    families: tuple[
+        Literal["returns", "volatility", "range", "gap", "market", "volume", "drawdown", "calendar", "sentiment"], ...
+    ] = Field(
+        ("returns", "volatility", "range", "gap", "market", "volume", "drawdown", "calendar", "sentiment"),
+        description="families of features, in the order of the table",
+    )
+
+
+class Sentiment(Section):
+    """How a headline becomes positive, neutral or negative."""
+
+    threshold: float = Field(0.1, gt=0, lt=1, description="polarity above it is positive, below its negative negative")
+
+
+class Target(Section):
+    """What is forecast."""
+
+    horizons: tuple[int, ...] = Field((1, 5, 20), description="sessions ahead")
+    interval: Literal["open_to_open", "close_to_close"] = Field(
+        "open_to_open", description="log return from the next open to the open h sessions later, or close to close"
+    )
+
+    @field_validator("horizons")
+    @classmethod
+    def _ascending(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or min(value) < 1 or max(value) > 60 or list(value) != sorted(set(value)):
+            raise ValueError("horizons must be ascending whole numbers from 1 to 60")
+        return value
+
+
+class Splits(Section):
+    """Purged walk-forward: train on the past, leave a gap, test on the next year."""
+
+    min_train_sessions: int = Field(1000, ge=200, description="sessions before the first test year")
+    validation_sessions: int = Field(500, ge=120, description="last training sessions kept for choices and calibration")
+    embargo: int = Field(5, ge=0, le=60, description="sessions dropped on top of the purge (the longest horizon)")
+    first_test: dt.date | None = Field(None, description="earliest test session; none = as early as training allows")
+
+
+class Scale(Section):
+    """The scale skip: ridge on log|z|."""
+
+    alphas: tuple[float, ...] = Field(
+        (100.0, 1000.0, 10000.0, 100000.0), description="ridge penalties tried; chosen on the validation slice"
+    )
+    half_life_sessions: int = Field(2500, ge=250, description="older sessions weigh less: half after this many")
+
+
+class Student(Section):
+    """The causal convolution on top of the scale skip."""
+
+    width: int = Field(32, ge=4, le=256, description="channels of each convolution")
+    epochs: int = Field(12, ge=1, le=200, description="most passes over the training sessions")
+    patience: int = Field(3, ge=1, description="passes without a better validation loss before stopping")
+    learning_rate: float = Field(1e-3, gt=0, lt=1, description="peak of AdamW's schedule")
+    weight_decay: float = Field(0.1, ge=0, description="AdamW's decoupled weight decay")
+    body_weights: tuple[float, ...] = Field(
+        (0.0, 0.25, 0.5, 1.0), description="weights of the body tried on top of the skip; chosen on validation"
+    )
+
+
+class Models(Section):
+    """The forecasters in the race, beside the baselines that always run."""
+
+    seed: int = Field(7, ge=0, description="seed of every random choice")
+    threads: int = Field(2, ge=1, le=64, description="threads of training; part of what 'same bytes' means")
+    scale: Scale = Field(default_factory=Scale)
+    student: Student = Field(default_factory=Student)
+
+
+class Compress(Section):
+    """From the trained student to the int8 bundle."""
+
+    body_features: int = Field(32, ge=4, le=32, description="most features the convolution reads")
+    calibration_sessions: int = Field(750, ge=64, description="last training sessions that set the int8 ranges")
+    min_r2: float = Field(0.999, gt=0, lt=1, description="least centred R2 of every int8 output against float")
+    max_difference: float = Field(1e-4, gt=0, description="largest difference of an output that hardly moves")
+
+
+class Backtest(Section):
+    """Next-open fills, costs on."""
+
+    target_volatility: float = Field(0.10, gt=0, lt=1, description="annual volatility each ticker is sized to")
+    horizon: int = Field(5, ge=1, description="horizon of the sigma that sizes the position, in sessions")
+    max_weight: float = Field(1.0, gt=0, le=10, description="largest weight of a ticker within its sleeve")
+    band: float = Field(0.05, ge=0, lt=1, description="no trade while the weight is within this of its target")
+    half_spread_bps: float = Field(2.0, ge=0, description="half the bid-ask spread, in basis points of value traded")
+    commission_bps: float = Field(1.0, ge=0, description="commission, in basis points of value traded")
+
+
+class Evidence(Section):
+    """Intervals and the gate."""
+
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="level of every interval shown")
+    gate_level: float = Field(0.01, gt=0, lt=0.5, description="one-sided level at which a model is promoted")
+    resamples: int = Field(2000, ge=200, description="block-bootstrap resamples")
+    block_sessions: int = Field(60, ge=5, description="mean length of a bootstrap block, in sessions")
+    min_blocks: int = Field(10, ge=2, description="fewer independent blocks than this: no verdict is given")
+
+
+class Flows(Section):
+    """The Prefect server and its schedules."""
+
+    port: int = Field(4200, ge=1024, le=65535, description="port of the Prefect server on 127.0.0.1")
+    timezone: str = Field("America/New_York", description="time zone of the schedules")
+    daily_cron: str = Field("30 18 * * 1-5", description="when the daily flow runs")
+    retrain_cron: str = Field("0 6 * * 6", description="when the retrain flow runs")
+    retries: int = Field(2, ge=0, le=10, description="retries of a task that met a network failure")
+    retry_delay_seconds: float = Field(30.0, ge=0, description="wait before a retry")
+
+
+class Config(Section):
+    """The whole file."""
+
+    data: Data = Field(default_factory=Data)
+    universe: Universe = Field(default_factory=Universe)
+    features: Features = Field(default_factory=Features)
+    sentiment: Sentiment = Field(default_factory=Sentiment)
+    target: Target = Field(default_factory=Target)
+    splits: Splits = Field(default_factory=Splits)
+    models: Models = Field(default_factory=Models)
+    compress: Compress = Field(default_factory=Compress)
+    backtest: Backtest = Field(default_factory=Backtest)
+    evidence: Evidence = Field(default_factory=Evidence)
+    flows: Flows = Field(default_factory=Flows)
+
+    @property
+    def purge(self) -> int:
+        """Sessions between the last training decision and the first test decision: the longest horizon, plus
+        the session on which a position decided at the close is opened."""
+        return max(self.target.horizons) + 1
+
+
+def load(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:
+    """Read the file, apply `--set section.key=value` overrides, and return the validated configuration.
+
+    Args:
+        path: the TOML file; None reads `tradewind.toml` of the working directory if there, else all defaults.
+        overrides: `section.key=value` strings; the value is read as TOML, else taken as a string.
+
+    Raises:
+        ConfigError: missing file, TOML syntax, unknown key (the nearest valid one is named), wrong value.
+    """
+    if path is None:
+        path = Path(DEFAULT_FILE)
+        raw: dict[str, Any] = _read(path) if path.is_file() else {}
+    else:
+        raw = _read(path)
+    for override in overrides:
+        _override(raw, override)
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path)) from None
+    return _anchored(config, path.resolve().parent)
+
+
+def starter(config: Config) -> str:
+    """A commented TOML file holding every key of `config`, one section after another."""
+    lines = ["# Tradewind. Every key is optional; the values below are in force.", ""]
+    for heading, section in _sections(config):
+        lines += [f"[{heading}]", f"# {(section.__doc__ or '').strip().splitlines()[0]}"]
+        for name, field in type(section).model_fields.items():
+            value = getattr(section, name)
+            if isinstance(value, Section):
+                continue
+            lines.append(f"# {field.description}")
+            lines.append(f"# {name} = " if value is None else f"{name} = {_toml(value)}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def reference() -> str:
+    """The Markdown reference of every key: type, default, meaning."""
+    lines = ["# Configuration", "", "Generated from `pipeline/config.py` by `make docs`; do not edit by hand.", ""]
+    for heading, section in _sections(Config()):
+        lines += [f"## `[{heading}]`", "", (section.__doc__ or "").strip().splitlines()[0], ""]
+        lines += ["| key | default | meaning |", "| --- | --- | --- |"]
+        for name, field in type(section).model_fields.items():
+            value = getattr(section, name)
+            if not isinstance(value, Section):
+                default = "none" if value is None else f"`{_toml(value)}`"
+                lines.append(f"| `{name}` | {default} | {field.description} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _sections(config: Section, prefix: str = "") -> list[tuple[str, Section]]:
+    found: list[tuple[str, Section]] = []
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if isinstance(value, Section):
+            found += [(prefix + name, value), *_sections(value, f"{prefix}{name}.")]
+    return found
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, dt.date):
+        return value.isoformat()
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    return json.dumps(str(value))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no configuration file at {path}; write one with: tradewind init") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or len(parts) < 2 or not all(parts):
+        raise ConfigError(f"--set {override!r}: expected section.key=value, like --set target.horizons=[1,5]")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    table = raw
+    for part in parts[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {override!r}: {part} is a value, not a section")
+    table[parts[-1]] = value
+
+
+def _explain(error: ValidationError, path: Path) -> str:
+    reasons = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(where, _known_keys(), n=1, cutoff=0.0)
+            reasons.append(f"unknown key {where}; did you mean {near[0]}?")
+        else:
+            reasons.append(f"{where} = {item['input']!r}: {item['msg'].removeprefix('Value error, ')}")
+    return f"{path}: " + "; ".join(reasons)
+
+
+def _known_keys() -> list[str]:
+    sections = _sections(Config())
+    keys = [f"{heading}.{name}" for heading, section in sections for name in type(section).model_fields]
+    return [heading for heading, _ in sections] + keys
+
+
+def _anchored(config: Config, base: Path) -> Config:
+    """Relative paths belong to the file that names them, not to the directory of the caller."""
+    data = config.data
+    return config.model_copy(
+        update={
+            "data": data.model_copy(
+                update={
+                    "lake": base / data.lake,
+                    "artifacts": base / data.artifacts,
+                    "prices": tuple(str(base / p) for p in data.prices),
+                    "news": tuple(str(base / p) for p in data.news),
+                }
+            )
+        }
+    )
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

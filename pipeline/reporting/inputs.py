@@ -1,0 +1,174 @@
+"""Everything the report reads, loaded once and checked, so that a missing piece is one clear error."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.config import Config
+from pipeline.errors import StoreError
+from pipeline.registry import Registry
+from pipeline.store import Lake
+
+_REQUIRED = {
+    "training.json": (
+        "tradewind train",
+        ("run_id", "features", "horizons", "tables", "tickers", "left_out", "folds", "chosen", "status", "created_at",
+         "data_label"),
+    ),
+    "evidence.json": (
+        "tradewind train",
+        ("confidence", "block_sessions", "first", "last", "losses", "gains", "gate", "var", "direction",
+         "text_ablation"),
+    ),
+    "equality.json": ("tradewind compress", ("outputs", "passed")),
+    "backtest.json": ("tradewind backtest", ("first", "last", "costs", "target_volatility", "strategies")),
+}  # fmt: skip
+
+_INDEX_TICKERS = ("SPX", "^GSPC", "SP500", "SPY", "GSPC")
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Wealth and rolling volatility of every (strategy, scope).
+
+    Attributes:
+        sessions: (T,) datetime64[D].
+        strategy, scope: (C,) names; the scope is `portfolio` or a ticker.
+        wealth: (C, T), 1 at the start; NaN outside the scope's life.
+        realised_vol: (C, T) annual, trailing; NaN until known.
+    """
+
+    sessions: NDArray[np.datetime64]
+    strategy: tuple[str, ...]
+    scope: tuple[str, ...]
+    wealth: NDArray[np.float64]
+    realised_vol: NDArray[np.float64]
+
+    def find(self, strategy: str, scope: str) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """(wealth, realised_vol) of one curve, or None."""
+        for at, key in enumerate(zip(self.strategy, self.scope, strict=True)):
+            if key == (strategy, scope):
+                return self.wealth[at], self.realised_vol[at]
+        return None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the report is made of.
+
+    Attributes:
+        model: the forecaster that ships: the chosen one when promoted, else the baseline.
+        forecasts: out-of-sample rows of `model` and of `int8`.
+        targets: realised returns of the same (ticker, session, horizon).
+        headlines: the latest news, newest first.
+        folds: contents of the fold files of the run, by name; empty where a file is absent.
+    """
+
+    config: Config
+    training: dict[str, Any]
+    evidence: dict[str, Any]
+    equality: dict[str, Any]
+    backtest: dict[str, Any]
+    curves: Curves
+    model: str
+    forecasts: pd.DataFrame
+    targets: pd.DataFrame
+    headlines: pd.DataFrame
+    folds: dict[str, dict[str, Any]]
+
+    @property
+    def promoted(self) -> bool:
+        """Whether the gate let the chosen model replace the baseline."""
+        return bool(self.training["status"] == "promoted")
+
+    @property
+    def ticker(self) -> str:
+        """The ticker shown in detail: a broad index if there is one, else the first."""
+        there = set(self.forecasts["ticker"])
+        return next((name for name in _INDEX_TICKERS if name in there), min(there))
+
+
+def load(config: Config) -> Inputs:
+    """Read the latest run and the tables it wrote.
+
+    Raises:
+        StoreError: a stage has not run, a file lacks a key (the command that writes it is named), or the run
+            has no out-of-sample forecasts in the lake.
+    """
+    registry, lake = Registry(config.data.artifacts), Lake(config.data.lake)
+    run_id = registry.latest_run()
+    parts = {name: _checked(registry, run_id, name) for name in _REQUIRED}
+    training, evidence = parts["training.json"], parts["evidence.json"]
+    model = str(training["chosen"]) if training["status"] == "promoted" else str(evidence.get("baseline", "ewma"))
+    forecasts = _forecasts(lake, run_id, model)
+    return Inputs(
+        config=config,
+        training=training,
+        evidence=evidence,
+        equality=parts["equality.json"],
+        backtest=parts["backtest.json"],
+        curves=_curves(registry.run_dir(run_id) / "backtest_curves.npz"),
+        model=model,
+        forecasts=forecasts,
+        targets=lake.read("targets", order_by="ticker, session, horizon"),
+        headlines=lake.news().tail(12).iloc[::-1].reset_index(drop=True),
+        folds=_folds(registry, run_id, training["folds"]),
+    )
+
+
+def _checked(registry: Registry, run_id: str, name: str) -> dict[str, Any]:
+    command, keys = _REQUIRED[name]
+    path = registry.root / "runs" / run_id / name
+    if not path.is_file():
+        raise StoreError(f"run {run_id} has no {name}; run: {command}")
+    content = registry.read_json(run_id, name)
+    missing = _absent(content, keys)
+    if missing:
+        raise StoreError(f"{name} of run {run_id} lacks {', '.join(missing)}; write it anew with: {command}")
+    return content
+
+
+def _absent(content: dict[str, Any], keys: Iterable[str]) -> list[str]:
+    return [key for key in keys if key not in content]
+
+
+def _forecasts(lake: Lake, run_id: str, model: str) -> pd.DataFrame:
+    def quoted(text: str) -> str:
+        return "'" + text.replace("'", "''") + "'"
+
+    where = f"run_id = {quoted(run_id)} AND model IN ({quoted(model)}, 'int8') AND fold <> 'live'"
+    rows = lake.read("forecasts", where, order_by="model, ticker, session, horizon")
+    if rows.empty or not (rows["model"] == model).any():
+        raise StoreError(f"the lake has no out-of-sample forecasts of {model} for run {run_id}; run: tradewind train")
+    return rows
+
+
+def _curves(path: Path) -> Curves:
+    if not path.is_file():
+        raise StoreError(f"the run has no {path.name}; run: tradewind backtest")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            sessions = file["sessions"].astype("datetime64[D]")
+            strategy, scope = (tuple(str(v) for v in file[name]) for name in ("strategy", "scope"))
+            wealth, vol = (file[name].astype(np.float64) for name in ("wealth", "realised_vol"))
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise StoreError(f"{path.name} cannot be read ({error}); write it anew with: tradewind backtest") from error
+    if wealth.shape != (len(strategy), len(sessions)) or vol.shape != wealth.shape or len(scope) != len(strategy):
+        raise StoreError(f"{path.name}: curves of shape {wealth.shape} do not fit {len(strategy)} strategies")
+    return Curves(sessions, strategy, scope, wealth, vol)
+
+
+def _folds(registry: Registry, run_id: str, names: list[str]) -> dict[str, dict[str, Any]]:
+    found = {}
+    for name in names:
+        there = (registry.root / "runs" / run_id / "networks" / f"{name}.json").is_file()
+        found[name] = registry.read_json(run_id, f"networks/{name}.json") if there else {}
+    return found

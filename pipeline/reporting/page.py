@@ -1,0 +1,166 @@
+"""The page: sections in reading order, put into the template with autoescape on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.resources import files
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from pipeline.reporting import forecast, provenance, quality, strategy, verdict
+from pipeline.reporting.charts import Chart
+from pipeline.reporting.formats import Table, model_label
+from pipeline.reporting.inputs import Inputs
+from pipeline.summary import Progress
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section: a lead in plain words, charts, tables in the open, tables behind a disclosure."""
+
+    anchor: str
+    heading: str
+    short: str
+    lead: tuple[str, ...] = ()
+    charts: tuple[Chart, ...] = ()
+    tables: tuple[Table, ...] = ()
+    folded: tuple[tuple[str, Table], ...] = ()
+    facts: tuple[tuple[str, str], ...] = field(default=())
+    source: str = ""
+
+
+def render(inputs: Inputs, progress: Progress) -> str:
+    """The whole report as one HTML document."""
+    rows = forecast.outcomes(inputs)
+    steps: list[Callable[[], Section]] = [
+        lambda: _strategy(inputs),
+        lambda: _calibration(inputs, rows),
+        lambda: _value_at_risk(inputs, rows),
+        lambda: _quality(inputs),
+        lambda: _equality(inputs),
+        lambda: _direction(inputs),
+        lambda: _made(inputs),
+    ]
+    sections = []
+    for at, step in enumerate(steps):
+        progress("drawing the report", at, len(steps))
+        sections.append(step())
+    progress("drawing the report", len(steps), len(steps))
+    here = files("pipeline.reporting")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string((here / "template.html.j2").read_text(encoding="utf-8"))
+    return template.render(
+        style=Markup((here / "style.css").read_text(encoding="utf-8")),
+        svg=Markup,  # only ever given our own SVG, in which matplotlib has escaped every text
+        sections=sections,
+        sentences=verdict.sentences(inputs),
+        figures=verdict.big_figures(inputs),
+        caveats=verdict.caveats(inputs),
+        training=inputs.training,
+        evidence=inputs.evidence,
+        promoted=inputs.promoted,
+        shipped=model_label(inputs.model),
+        data_label=verdict.DATA_LABELS.get(inputs.training["data_label"], inputs.training["data_label"]),
+        simulated=inputs.training["data_label"] == "sample",
+    )
+
+
+def _strategy(inputs: Inputs) -> Section:
+    per_ticker = strategy.ticker_table(inputs)
+    return Section(
+        "risk",
+        "What the forecast is good for: holding risk steady",
+        "Risk held",
+        lead=(
+            "Each ticker is held in the weight at which its forecast volatility meets the target. Beside it: the same with "
+            "trailing EWMA, a constant exposure of equal volatility, and buying and holding.",
+        ),
+        charts=tuple(strategy.strategy_charts(inputs)),
+        tables=(strategy.strategy_table(inputs),),
+        folded=(("Every ticker", per_ticker),) if per_ticker else (),
+    )
+
+
+def _calibration(inputs: Inputs, rows: forecast.pd.DataFrame) -> Section:
+    drawn, table = forecast.fan_and_coverage(inputs, rows)
+    return Section(
+        "calibration",
+        "Do the bands hold what they promise?",
+        "Calibration",
+        charts=tuple(drawn),
+        folded=(("Every quantile", table),),
+    )
+
+
+def _value_at_risk(inputs: Inputs, rows: forecast.pd.DataFrame) -> Section:
+    chart = forecast.var_chart(inputs, rows)
+    return Section(
+        "var",
+        "Value at risk, and how often it was exceeded",
+        "Value at risk",
+        lead=(forecast.var_sentence(inputs),),
+        charts=(chart,) if chart else (),
+        folded=(("Tests of every ticker and model", forecast.var_table(inputs)),),
+    )
+
+
+def _quality(inputs: Inputs) -> Section:
+    chart = quality.forest_chart(inputs)
+    return Section(
+        "quality",
+        "Forecast quality beside every baseline",
+        "Quality",
+        lead=(str(inputs.evidence["gate"]["sentence"]),),
+        charts=(chart,) if chart else (),
+        folded=(("Every comparison", quality.all_gains(inputs)), ("Mean losses", quality.losses_table(inputs))),
+    )
+
+
+def _equality(inputs: Inputs) -> Section:
+    chart = quality.equality_chart(inputs)
+    pinball = quality.pinball_table(inputs)
+    both = (("Pinball loss", pinball),) if pinball else ()
+    body = inputs.equality.get("integer_body_equal")
+    lead = "The int8 network that ships was compared with its float original on every out-of-sample fold."
+    if body is not None:
+        lead += f" An integer-only reference agrees with it {'bit for bit' if body else 'NOT bit for bit'}."
+    return Section(
+        "int8",
+        "Int8 against float",
+        "Int8",
+        lead=(lead,),
+        charts=(chart,) if chart else (),
+        tables=(quality.equality_table(inputs),),
+        folded=(("Both figures of every output", quality.differences_table(inputs)), *both),
+    )
+
+
+def _direction(inputs: Inputs) -> Section:
+    ablation = quality.ablation_table(inputs)
+    text = str(inputs.evidence["text_ablation"]["sentence"])
+    if inputs.training["data_label"] == "sample" and "plumbing only" not in text:
+        text = f"Simulated text: plumbing only. {text}"
+    return Section(
+        "direction",
+        "Direction, and what the text adds",
+        "Direction and text",
+        lead=(str(inputs.evidence["direction"]["sentence"]), text),
+        tables=(quality.direction_table(inputs),),
+        folded=(("Text against no text", ablation),) if ablation else (),
+    )
+
+
+def _made(inputs: Inputs) -> Section:
+    optional = (provenance.headlines_table(inputs), provenance.left_out_table(inputs))
+    folds = provenance.folds_table(inputs)
+    return Section(
+        "made",
+        "How it was made",
+        "How it was made",
+        tables=tuple(table for table in optional if table),
+        folded=(("Folds", folds),) if folds else (),
+        facts=tuple(provenance.facts(inputs)),
+        source=provenance.configuration(inputs.config),
+    )

@@ -1,0 +1,161 @@
+"""The verdict: what was found, in three plain sentences and four figures, good or bad."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.reporting.formats import (
+    UNKNOWN,
+    drawdown,
+    fraction,
+    inside,
+    interval,
+    known,
+    model_label,
+    number,
+    percent,
+    sessions,
+)
+from pipeline.reporting.inputs import Inputs
+from pipeline.reporting.strategy import row_of
+
+DATA_LABELS = {"sample": "Bundled sample data", "files": "Your own files", "yahoo": "Yahoo Finance data"}
+SIMULATED = (
+    "Headlines are SIMULATED: recaps generated from prices, because no freely licensed dated headlines exist. "
+    "Simulated text: plumbing only, evidence of nothing."
+)
+HINDSIGHT = (
+    "The tickers were chosen with hindsight: companies and indices that are still known today. "
+    "Returns of every strategy look better than they could have been; comparisons between strategies suffer less."
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One big figure: a question, its answer, what stands behind it; tone is good, neutral or bad."""
+
+    question: str
+    value: str
+    detail: str
+    tone: str
+
+
+def sentences(inputs: Inputs) -> list[str]:
+    """The verdict in plain words: the forecast, its use, the direction."""
+    return [_forecast_sentence(inputs), _use_sentence(inputs), str(inputs.evidence["direction"]["sentence"])]
+
+
+def big_figures(inputs: Inputs) -> list[Figure]:
+    """The four figures at the top."""
+    return [_gain(inputs), _risk(inputs), _fall(inputs), _int8(inputs)]
+
+
+def caveats(inputs: Inputs) -> list[str]:
+    """What a reader must know of the data before the figures."""
+    found = [str(inputs.backtest["universe_note"])] if inputs.backtest.get("universe_note") else []
+    if inputs.training["data_label"] == "sample":
+        if not any("hindsight" in text for text in found):
+            found.append(HINDSIGHT)
+        found.insert(0, SIMULATED)
+    return found
+
+
+def _forecast_sentence(inputs: Inputs) -> str:
+    gate = inputs.evidence["gate"]
+    model, against = model_label(gate["model"]), inside(model_label(gate["against"]))
+    gain = f"{percent(gate['gain_percent'], 2)} {interval(gate['low'], gate['high'], 2)}"
+    if inputs.promoted:
+        return (
+            f"How far prices may move can be forecast better than by {against}: out of sample the "
+            f"{inside(model)} saves {gain} of the {gate['measure']} loss, and is promoted."
+        )
+    text = f"{model} does not beat {against} at the gate's level ({gain} of {gate['measure']} loss), so the baseline ships"
+    smallest = gate.get("smallest_detectable_percent")
+    return text + (f"; a gain below {percent(smallest, 2, sign=False)} could not have been seen." if known(smallest) else ".")
+
+
+def _use_sentence(inputs: Inputs) -> str:
+    held, hold = row_of(inputs, "vol_target"), row_of(inputs, "buy_and_hold")
+    if not held or not hold:
+        return "No portfolio was backtested."
+    text = (
+        f"Positions sized by the shipped forecast kept the portfolio's volatility within {_range(held)} nine sessions in "
+        f"ten (bought and held: {_range(hold)}); its largest fall was {drawdown(held['max_drawdown'])} against "
+        f"{drawdown(hold['max_drawdown'])}."
+    )
+    constant = row_of(inputs, "constant")
+    return f"{text} {_sharpe_sentence(held, constant)}" if constant else text
+
+
+def _sharpe_sentence(held: dict[str, Any], other: dict[str, Any]) -> str:
+    name = "constant exposure of equal volatility"
+    figures = [row.get(key) for row in (held, other) for key in ("sharpe", "sharpe_low", "sharpe_high")]
+    if not all(known(figure) for figure in figures):
+        return f"A higher return for its risk than at {name} is not claimed."
+    shown = f"Sharpe {number(held['sharpe'])} against {number(other['sharpe'])}"
+    if held["sharpe_low"] > other["sharpe_high"]:
+        return f"Its return for its risk is higher than at {name} ({shown})."
+    return f"A higher return for its risk than at {name} cannot be claimed ({shown}, intervals overlap)."
+
+
+def _range(row: dict[str, Any]) -> str:
+    return f"{fraction(row.get('realised_vol_p05'), 0)} to {fraction(row.get('realised_vol_p95'), 0)}"
+
+
+def _gain(inputs: Inputs) -> Figure:
+    gate = inputs.evidence["gate"]
+    detail = f"of {gate['measure']} loss saved {interval(gate['low'], gate['high'], 2)}"
+    qlike = _qlike(inputs)
+    tone = "good" if gate["passed"] else "neutral"
+    question = f"Does the scale forecast beat {inside(model_label(gate['against']))}?"
+    return Figure(question, percent(gate["gain_percent"], 1), f"{detail}{qlike}", tone)
+
+
+def _qlike(inputs: Inputs) -> str:
+    gate, horizon = inputs.evidence["gate"], inputs.config.backtest.horizon
+    for gain in inputs.evidence["gains"]:
+        key = (gain["model"], gain["against"], gain["measure"], gain["horizon"])
+        if key == (gate["model"], gate["against"], "qlike", horizon) and known(gain["gain_percent"]):
+            span = interval(gain["low"], gain["high"])
+            return f"; QLIKE at {sessions(horizon)} {percent(gain['gain_percent'])} {span}"
+    return ""
+
+
+def _risk(inputs: Inputs) -> Figure:
+    held, constant = row_of(inputs, "vol_target"), row_of(inputs, "constant")
+    low, high = held.get("realised_vol_p05"), held.get("realised_vol_p95")
+    value = f"{number(low * 100, 0)}–{fraction(high, 0)}" if known(low) and known(high) else UNKNOWN  # noqa: RUF001
+    detail = f"volatility, nine sessions in ten; each ticker is sized to {fraction(inputs.backtest['target_volatility'], 0)}"
+    if constant:
+        detail += f". Constant exposure: {_range(constant)}"
+    steadier = known(high) and known(constant.get("realised_vol_p95")) and _width(held) < _width(constant)
+    return Figure("Does it hold its risk?", value, detail, "good" if steadier else "neutral")
+
+
+def _width(row: dict[str, Any]) -> float:
+    return float(row["realised_vol_p95"] - row["realised_vol_p05"])
+
+
+def _fall(inputs: Inputs) -> Figure:
+    held, hold = row_of(inputs, "vol_target"), row_of(inputs, "buy_and_hold")
+    constant = row_of(inputs, "constant")
+    detail = f"largest fall; buy and hold {drawdown(hold.get('max_drawdown'))}"
+    if constant:
+        detail += f", constant exposure {drawdown(constant.get('max_drawdown'))}"
+    rows = [row for row in (hold, constant) if known(row.get("max_drawdown"))]
+    best = known(held.get("max_drawdown")) and all(abs(held["max_drawdown"]) < abs(r["max_drawdown"]) for r in rows)
+    return Figure("Does it fall less far?", drawdown(held.get("max_drawdown")), detail, "good" if best else "neutral")
+
+
+def _int8(inputs: Inputs) -> Figure:
+    outputs = inputs.equality["outputs"]
+    lowest = min((o["r2"] for o in outputs if o.get("rule") != "max_difference" and known(o["r2"])), default=None)
+    passed = bool(inputs.equality["passed"])
+    parts = [f"{sum(bool(o['passed']) for o in outputs)} of {len(outputs)} outputs equal"]
+    if known(lowest):
+        parts.append(f"lowest centred R² {number(lowest, 5)}")
+    size = inputs.equality.get("bundle_bytes")
+    if known(size):
+        parts.append(f"bundle of {number(size / 1024, 0)} KB")
+    return Figure("Is int8 equal to float?", "Yes" if passed else "No", ", ".join(parts), "good" if passed else "bad")

@@ -1,0 +1,50 @@
+"""From network outputs to a distribution: the one decoding, shared by training, evidence and the scorer."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+QUANTILES = (0.01, 0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95, 0.99)
+"""Levels of the forecast quantiles, ascending."""
+
+Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+
+class Forecast(NamedTuple):
+    """Forecasts of the log return over the target interval.
+
+    sigma: (..., H) float64. quantiles: (..., H, 9) float64, not decreasing. p_up: (..., H) float64 in (0, 1).
+    """
+
+    sigma: npt.NDArray[np.float64]
+    quantiles: npt.NDArray[np.float64]
+    p_up: npt.NDArray[np.float64]
+
+
+def decode(
+    y: Floats, vol: Floats, horizons: tuple[int, ...], residual_shape: Floats, sigma_factor: Floats
+) -> Forecast:
+    """Turn outputs in z units into sigma, quantiles and p_up.
+
+    Args:
+        y: (..., H, 4): location, log-scale down, log-scale up, logit of p_up.
+        vol: (...) daily EWMA volatility; NaN makes every forecast of the cell NaN.
+        horizons: H sessions ahead.
+        residual_shape: (H, 9) ascending quantiles of the standardised residual.
+        sigma_factor: (H,) standard deviation of the standardised residual.
+
+    A quantile is location + exp(log-scale) * shape, with the scale of the side of the shape's sign, so that
+    quantiles cannot cross.
+    """
+    y = np.asarray(y, dtype=np.float64)
+    shape = np.asarray(residual_shape, dtype=np.float64)
+    unit = np.asarray(vol, dtype=np.float64)[..., None] * np.sqrt(np.asarray(horizons, dtype=np.float64))  # (..., H)
+    down, up = np.exp(y[..., 1]), np.exp(y[..., 2])  # (..., H)
+    scale = np.where(shape < 0, down[..., None], up[..., None])  # (..., H, 9)
+    quantiles = (y[..., 0, None] + scale * shape) * unit[..., None]
+    sigma = unit * np.sqrt((down**2 + up**2) / 2) * np.asarray(sigma_factor, dtype=np.float64)
+    p_up = np.where(np.isnan(unit), np.nan, 1 / (1 + np.exp(-y[..., 3])))
+    return Forecast(sigma, quantiles, p_up)

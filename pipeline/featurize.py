@@ -1,0 +1,97 @@
+"""featurize: prices and news of the lake -> the `features` and `targets` tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from features import news as alignment
+from features import table
+from features.panel import load, rows_of
+from features.prices import Wide, ewma_volatility, log_returns
+from features.targets import label_rows, targets
+from pipeline.config import Config
+from pipeline.errors import TooLittleHistoryError
+from pipeline.store import Lake
+from pipeline.summary import Progress, Summary, silent
+
+
+def run(config: Config, progress: Progress = silent) -> Summary:
+    """Compute every feature and target of every ticker with enough history.
+
+    Raises:
+        TooLittleHistoryError: no ticker has `universe.min_sessions` sessions.
+        StoreError: nothing has been ingested.
+    """
+    lake = Lake(config.data.lake)
+    progress("reading prices and news", 0, 3)
+    rows, short = _long_enough(lake.prices(), config.universe.min_sessions)
+    sessions, closes = alignment.calendar_sessions(
+        config.universe.calendar, rows["session"].min(), rows["session"].max()
+    )
+    wide = Wide.from_rows(rows, sessions)
+    headlines = lake.news()
+    progress("computing features", 1, 3)
+    news = table.News(headlines, closes, config.universe.decision_lead_minutes, config.sentiment.threshold)
+    panel = table.build(wide, news, config.features.families)
+    labels = targets(wide, config.target.horizons, config.target.interval)
+    vol = ewma_volatility(log_returns(wide.close))
+    progress("writing features and targets", 2, 3)
+    feature_rows = rows_of(panel, wide.close.notna().to_numpy().T)
+    changed = lake.replace("features", feature_rows)
+    lake.replace("targets", label_rows(labels, vol, config.target.horizons))
+    progress("writing features and targets", 3, 3)
+    simulated = int((headlines["source"] == "simulated").sum())
+    lines = [
+        f"features: {len(feature_rows):,} rows of {len(panel.feature_names)} features, {len(panel.tickers)} tickers, "
+        f"{panel.sessions[0]} to {panel.sessions[-1]}" + ("" if changed else " (unchanged)"),
+        f"headlines: {len(headlines):,}" + (f", {simulated:,} of them simulated" if simulated else ""),
+    ]
+    lines += [f"left out, too short: {ticker} ({n} sessions)" for ticker, n in short.items()]
+    figures = {
+        "rows": len(feature_rows),
+        "features": list(panel.feature_names),
+        "tickers": [str(ticker) for ticker in panel.tickers],
+        "too_short": short,
+        "headlines": len(headlines),
+        "simulated_headlines": simulated,
+        "versions": lake.versions(),
+    }
+    return Summary("featurize", tuple(lines), figures)
+
+
+def write_feature_file(config: Config, path: Path) -> Summary:
+    """Write the lake's features for the light scorer: NPZ, CSV or Parquet by the suffix, atomically."""
+    rows = Lake(config.data.lake).read("features", order_by="ticker, session")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    if path.suffix == ".npz":
+        panel = load(rows)
+        np.savez(
+            partial,
+            x=panel.x,
+            vol=panel.vol,
+            ticker=panel.tickers,
+            session=panel.sessions,
+            feature=np.asarray(panel.feature_names),
+        )
+    elif path.suffix == ".parquet":
+        rows.to_parquet(partial, index=False)
+    else:
+        rows.to_csv(partial, index=False)
+    partial.replace(path)
+    return Summary("features", (f"{len(rows):,} rows written to {path}",), {"rows": len(rows), "out": str(path)})
+
+
+def _long_enough(rows: pd.DataFrame, minimum: int) -> tuple[pd.DataFrame, dict[str, int]]:
+    counts = rows.groupby("ticker")["session"].size()
+    short = {str(ticker): int(n) for ticker, n in counts.items() if n < minimum}
+    if len(short) == len(counts):
+        longest = max(short, key=lambda ticker: short[ticker], default="none")
+        raise TooLittleHistoryError(
+            f"no ticker has {minimum} sessions (universe.min_sessions); the longest is {longest} with "
+            f"{short.get(longest, 0)}; ingest more history or lower the minimum"
+        )
+    return rows[~rows["ticker"].isin(list(short))], short

@@ -5,7 +5,9 @@ Prefect is imported only by `run` and `demo`, after the environment says which s
 
 from __future__ import annotations
 
+import copy
 import json
+import logging
 import os
 import sys
 from enum import StrEnum
@@ -15,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.cli.options import ConfigFile, Json, Overrides, Verbose
+from pipeline.errors import TradewindError
 
 
 class FlowName(StrEnum):
@@ -110,7 +113,7 @@ def run(
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Run a flow now, in this process, reporting to the server that is up.
+    """Run a flow now, in this process, reporting to the server that is up; exit code 3 if part is left out.
 
     Example: tradewind run retrain
     """
@@ -126,15 +129,18 @@ def run(
     if state is None:
         raise ServerError("the flow server is not up; start it with: tradewind up")
     os.environ.update(home.client_environment(state.url))
-    _, summaries = run_flow(flow, home.config_path, [*state.overrides, *(overrides or [])])
+    flow_run_id, summaries = run_flow(flow, home.config_path, overrides or [])
     if as_json:
-        print(json.dumps(summaries))
+        print(json.dumps({"flow_run_id": flow_run_id, "stages": summaries}))
     else:
         for summary in summaries:
             print("\n".join(summary["lines"]))
-    left_out = [f"{summary['stage']}: {reason}" for summary in summaries for reason in summary["left_out"]]
+    left_out = [
+        f"{summary['stage']} left out: {reason}" for summary in summaries for reason in summary["left_out"]
+    ]
     if left_out:
-        raise PartialError(f"{flow} left out {len(left_out)}: " + "; ".join(left_out))
+        _say("\n".join(left_out))
+        raise typer.Exit(PartialError.exit_code)
 
 
 def demo(
@@ -165,9 +171,26 @@ def run_flow(name: str, config_path: str | None, overrides: list[str]) -> tuple[
     from flows.daily import daily
     from flows.retrain import retrain
 
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(WithoutExpectedTracebacks(handler.formatter))
     state = {"daily": daily, "retrain": retrain}[name](config_path, overrides, return_state=True)
     summaries: list[dict[str, Any]] = state.result()
     return str(state.state_details.flow_run_id), summaries
+
+
+class WithoutExpectedTracebacks(logging.Formatter):
+    """Leaves out the traceback of an expected error; the command prints its message at the end."""
+
+    def __init__(self, inner: logging.Formatter | None) -> None:
+        super().__init__()
+        self.inner = inner or logging.Formatter()
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line as the wrapped formatter has it."""
+        if record.exc_info and isinstance(record.exc_info[1], TradewindError):
+            record = copy.copy(record)
+            record.exc_info = record.exc_text = None
+        return self.inner.format(record)
 
 
 def _say(line: str) -> None:

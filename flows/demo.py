@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,10 +14,11 @@ from types import FrameType
 from typing import Any
 
 from flows import api
-from flows.commands import run_flow
-from flows.server import Home, free_port
+from flows.server import TOKEN, Home, State, free_port
 from pipeline.config import DEFAULT_FILE, Config, load, starter
-from pipeline.errors import ServerError
+from pipeline.errors import PartialError, ServerError
+
+FLOWS = ("retrain", "daily")
 
 
 def play(directory: Path, overrides: Sequence[str], say: Callable[[str], None]) -> None:
@@ -41,36 +45,45 @@ def play(directory: Path, overrides: Sequence[str], say: Callable[[str], None]) 
     handler = signal.signal(signal.SIGTERM, _exit)
     try:
         state = home.up(config, given, say)
-        os.environ.update(home.client_environment(state.url))
-        flow_runs = {name: run_flow(name, home.config_path, given) for name in ("retrain", "daily")}
-        runs = [run for flow_run_id, _ in flow_runs.values() for run in _finished(state.url, flow_run_id)]
+        flows = {name: _run(name, home, state, say) for name in FLOWS}
+        runs = [run for name in FLOWS for run in _ended(state.url, flows[name]["flow_run_id"])]
     finally:
         home.down()
         signal.signal(signal.SIGTERM, handler)
-    for _, summaries in flow_runs.values():
-        _print_left_out(summaries, say)
     print("\nThe runs\n\n" + api.run_table(runs))
-    print("\nThe report\n\n" + "\n".join(flow_runs["retrain"][1][-1]["lines"]))
-    print("\nToday\n\n" + "\n".join(flow_runs["daily"][1][-1]["lines"]))
+    print("\nThe report\n\n" + "\n".join(flows["retrain"]["stages"][-1]["lines"]))
+    print("\nToday\n\n" + "\n".join(flows["daily"]["stages"][-1]["lines"]))
     print(f"\ndone in {time.monotonic() - began:.0f} s; everything is in {directory}")
 
 
-def _finished(url: str, flow_run_id: str, seconds: float = 30.0) -> list[api.Run]:
+def _run(name: str, home: Home, state: State, say: Callable[[str], None]) -> dict[str, Any]:
+    """Run a flow in a process of its own: Prefect reports in the background until the process ends."""
+    say(f"running {name} ...")
+    options = ["--config", str(home.config_path), "--json"]
+    options += [part for override in state.overrides for part in ("--set", override)]
+    done = subprocess.run(
+        [sys.executable, "-c", "from pipeline.cli import main; main()", "run", name, *options],
+        env=os.environ | {TOKEN: state.token},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode not in (0, PartialError.exit_code):
+        raise ServerError(f"the {name} flow failed; its log is above")
+    outcome: dict[str, Any] = json.loads(done.stdout)
+    return outcome
+
+
+def _ended(url: str, flow_run_id: str, seconds: float = 30.0) -> list[api.Run]:
     """The runs of a flow that has ended; its task runs reach the server through a queue, a moment later."""
     deadline = time.monotonic() + seconds
     while True:
         runs = api.flow_run(url, flow_run_id)
-        if all(run.state == "Completed" for run in runs) and len(runs) > 1:
+        if len(runs) > 1 and all(run.state == "Completed" for run in runs):
             return runs
         if time.monotonic() > deadline:
             raise ServerError(f"the server does not show flow run {flow_run_id} as completed")
         time.sleep(0.25)
-
-
-def _print_left_out(summaries: list[dict[str, Any]], say: Callable[[str], None]) -> None:
-    for summary in summaries:
-        for reason in summary["left_out"]:
-            say(f"{summary['stage']} left out: {reason}")
 
 
 def _exit(number: int, frame: FrameType | None) -> None:

@@ -7,12 +7,14 @@ the column and the first offending value; nothing is coerced silently.
 
 from __future__ import annotations
 
+from typing import Final
+
 import pandas as pd
 import pandera.pandas as pa
 from pandera.errors import SchemaError, SchemaErrors
 
-SESSION = "datetime64[us]"
-INSTANT = "datetime64[us, UTC]"
+SESSION: Final = "datetime64[us]"
+INSTANT: Final = "datetime64[us, UTC]"
 
 QUANTILES = (0.01, 0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95, 0.99)
 QUANTILE_COLUMNS = ("q01", "q05", "q10", "q25", "q50", "q75", "q90", "q95", "q99")
@@ -136,6 +138,7 @@ def check(table: str, frame: pd.DataFrame) -> pd.DataFrame:
         FrameError: a column is missing or extra, has another dtype, holds a null or breaks a rule.
     """
     try:
-        return TABLES[table].validate(frame)
+        checked: pd.DataFrame = TABLES[table].validate(frame)
     except (SchemaError, SchemaErrors) as error:
         raise FrameError(f"table {table}: {error}") from error
+    return checked

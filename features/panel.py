@@ -58,9 +58,9 @@ def align(panel: Panel, rows: pd.DataFrame, value: str, horizons: tuple[int, ...
     Rows of other tickers, sessions or horizons are dropped.
     """
     out = np.full((len(panel.tickers), len(panel.sessions), len(horizons)), np.nan)
-    n = pd.Index(panel.tickers).get_indexer(rows["ticker"].to_numpy(dtype=str))
-    t = pd.Index(panel.sessions).get_indexer(rows["session"].to_numpy().astype("datetime64[D]"))
-    h = pd.Index(horizons).get_indexer(rows["horizon"])
+    n = pd.Index(panel.tickers).get_indexer(pd.Index(rows["ticker"].to_numpy(dtype=str)))
+    t = pd.Index(panel.sessions).get_indexer(pd.Index(rows["session"].to_numpy().astype("datetime64[D]")))
+    h = pd.Index(horizons).get_indexer(pd.Index(rows["horizon"]))
     there = (n >= 0) & (t >= 0) & (h >= 0)
     out[n[there], t[there], h[there]] = rows[value].to_numpy(dtype=np.float64)[there]
     return out

@@ -10,6 +10,7 @@ v = `vol`, rms_n = root of the mean of squares over the last n sessions, ln = na
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -41,15 +42,17 @@ class Wide:
         """Pivot rows of the `prices` table; `sessions` is the exchange's calendar, tickers are sorted."""
         factor = rows["adj_close"] / rows["close"]
         adjusted = rows.assign(**{name: rows[name] * factor for name in ("open", "high", "low")})
-        wide = adjusted.pivot(index="session", columns="ticker").reindex(sessions).sort_index(axis=1)
-        return cls(
-            wide["open"], wide["high"], wide["low"], wide["adj_close"], wide["volume"].where(wide["volume"] > 0)
+        adjusted["volume"] = adjusted["volume"].where(adjusted["volume"] > 0)
+        open_, high, low, close, volume = (
+            adjusted.pivot(index="session", columns="ticker", values=name).reindex(sessions).sort_index(axis=1)
+            for name in ("open", "high", "low", "adj_close", "volume")
         )
+        return cls(open_, high, low, close, volume)
 
 
 def log_returns(close: pd.DataFrame) -> pd.DataFrame:
     """r: log return since the ticker's previous trading session; NaN on its first one and where it is absent."""
-    logs = np.log(close)
+    logs = _ln(close)
     return logs - logs.ffill().shift(1)
 
 
@@ -61,14 +64,14 @@ def ewma_volatility(returns: pd.DataFrame) -> pd.DataFrame:
     """
     squares = returns.clip(-VOL_CLIP, VOL_CLIP) ** 2
     variance = squares.ewm(alpha=1 - VOL_DECAY, ignore_na=True, min_periods=VOL_WARM_UP).mean()
-    return np.sqrt(variance).clip(lower=VOL_FLOOR).where(returns.notna())
+    return _root(variance).clip(lower=VOL_FLOOR).where(returns.notna())
 
 
 def returns_family(prices: Wide) -> dict[str, pd.DataFrame]:
     """ret_n = sum of r over the last n sessions / (v sqrt n): past moves in units of volatility."""
     r = log_returns(prices.close)
     v = ewma_volatility(r)
-    return {f"ret_{n}": _rolling(r, n, "mean") * np.sqrt(n) / v for n in (1, 5, 20, 60)}
+    return {f"ret_{n}": _rolling(r, n, "mean") * math.sqrt(n) / v for n in (1, 5, 20, 60)}
 
 
 def volatility_family(prices: Wide) -> dict[str, pd.DataFrame]:
@@ -76,7 +79,7 @@ def volatility_family(prices: Wide) -> dict[str, pd.DataFrame]:
     vol_change_20 = ln(v / v 20 sessions before)."""
     r = log_returns(prices.close)
     v = ewma_volatility(r)
-    found = {"log_vol": np.log(v), "abs_1": r.abs() / v, "vol_change_20": np.log(v / v.ffill().shift(20))}
+    found = {"log_vol": _ln(v), "abs_1": r.abs() / v, "vol_change_20": _ln(v / v.ffill().shift(20))}
     for n in (5, 20, 60, 250):
         found[f"vol_{n}"] = _log_ratio(_rms(r, n), v)
     found["downside_60"] = _rms(r.clip(upper=0), 60) / _rms(r, 60)
@@ -86,14 +89,14 @@ def volatility_family(prices: Wide) -> dict[str, pd.DataFrame]:
 def range_family(prices: Wide) -> dict[str, pd.DataFrame]:
     """park_n = ln(rms_n(ln(high / low)) / sqrt(4 ln 2) / v): Parkinson's (1980) range volatility against v."""
     v = ewma_volatility(log_returns(prices.close))
-    spread = np.log(prices.high / prices.low) / np.sqrt(4 * np.log(2))
+    spread = _ln(prices.high / prices.low) / math.sqrt(4 * math.log(2))
     return {f"park_{n}": _log_ratio(_rms(spread, n), v) for n in (1, 5, 20)}
 
 
 def gap_family(prices: Wide) -> dict[str, pd.DataFrame]:
     """gap_1 = ln(open / previous close) / v; gap_abs_1 = |gap_1|; gap_vol_20 = ln(rms_20(gap) / v)."""
     v = ewma_volatility(log_returns(prices.close))
-    gap = np.log(prices.open) - np.log(prices.close).ffill().shift(1)
+    gap = _ln(prices.open) - _ln(prices.close).ffill().shift(1)
     return {"gap_1": gap / v, "gap_abs_1": gap.abs() / v, "gap_vol_20": _log_ratio(_rms(gap, 20), v)}
 
 
@@ -109,9 +112,9 @@ def market_family(prices: Wide) -> dict[str, pd.DataFrame]:
     market = r.mean(axis=1).to_frame()
     w = ewma_volatility(market)
     of_market = {
-        "mkt_log_vol": np.log(w),
+        "mkt_log_vol": _ln(w),
         "mkt_ret_1": market / w,
-        "mkt_ret_20": _rolling(market, 20, "mean") * np.sqrt(20) / w,
+        "mkt_ret_20": _rolling(market, 20, "mean") * math.sqrt(20) / w,
         "mkt_abs_1": market.abs() / w,
         "mkt_vol_5": _log_ratio(_rms(market, 5), w),
         "mkt_vol_60": _log_ratio(_rms(market, 60), w),
@@ -124,13 +127,13 @@ def market_family(prices: Wide) -> dict[str, pd.DataFrame]:
         name: pd.DataFrame(np.broadcast_to(f.to_numpy(), r.shape), r.index, r.columns).where(traded)
         for name, f in of_market.items()
     }
-    found["rel_vol"] = np.log(v) - found["mkt_log_vol"]
+    found["rel_vol"] = _ln(v) - found["mkt_log_vol"]
     return found
 
 
 def volume_family(prices: Wide) -> dict[str, pd.DataFrame]:
     """volume_z_n = (ln volume - mean_n(ln volume)) / std_n(ln volume); volume_trend = mean_5 - mean_60 of it."""
-    logs = np.log(prices.volume)
+    logs = _ln(prices.volume)
     found = {f"volume_z_{n}": (logs - _rolling(logs, n, "mean")) / _spread(logs, n) for n in (20, 60)}
     found["volume_trend"] = _rolling(logs, 5, "mean") - _rolling(logs, 60, "mean")
     return found
@@ -140,7 +143,7 @@ def drawdown_family(prices: Wide) -> dict[str, pd.DataFrame]:
     """drawdown_n = ln(close / highest close of the last n sessions) / (v sqrt n)."""
     v = ewma_volatility(log_returns(prices.close))
     return {
-        f"drawdown_{n}": _log_ratio(prices.close, _rolling(prices.close, n, "max")) / (v * np.sqrt(n))
+        f"drawdown_{n}": _log_ratio(prices.close, _rolling(prices.close, n, "max")) / (v * math.sqrt(n))
         for n in (60, 250)
     }
 
@@ -173,12 +176,22 @@ def _rolling(frame: pd.DataFrame, sessions: int, statistic: str) -> pd.DataFrame
     """A trailing statistic, defined once 4/5 of the window's sessions traded."""
     if sessions == 1:
         return frame
-    return getattr(frame.rolling(sessions, min_periods=-(-sessions * 4 // 5)), statistic)()  # type: ignore[no-any-return]
+    windows = frame.rolling(sessions, min_periods=-(-sessions * 4 // 5))
+    rolled: pd.DataFrame = getattr(windows, statistic)()
+    return rolled
 
 
 def _rms(frame: pd.DataFrame, sessions: int) -> pd.DataFrame:
     # A running sum of squares can end a hair below zero.
-    return np.sqrt(_rolling(frame**2, sessions, "mean").clip(lower=0))
+    return _root(_rolling(frame**2, sessions, "mean").clip(lower=0))
+
+
+def _ln(frame: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(np.log(frame))
+
+
+def _root(frame: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(np.sqrt(frame))
 
 
 def _spread(frame: pd.DataFrame, sessions: int) -> pd.DataFrame:
@@ -188,4 +201,4 @@ def _spread(frame: pd.DataFrame, sessions: int) -> pd.DataFrame:
 
 def _log_ratio(top: pd.DataFrame, bottom: pd.DataFrame) -> pd.DataFrame:
     """ln(top / bottom), floored at -5 where a quiet window has a ratio of nearly zero."""
-    return np.log((top / bottom).clip(lower=np.exp(-5.0)))
+    return _ln((top / bottom).clip(lower=math.exp(-5.0)))

@@ -36,7 +36,7 @@ def targets(prices: Wide, horizons: tuple[int, ...], interval: str) -> Targets:
     The value at t is known only h (+1) sessions later; it is a label, never a feature.
     """
     path, delay = (prices.open, 1) if interval == "open_to_open" else (prices.close, 0)
-    logs = np.log(path)
+    logs = pd.DataFrame(np.log(path))
     daily = logs - logs.shift(1)
     log_return, rv = [], []
     for h in horizons:

@@ -96,7 +96,7 @@ class Scale(Section):
     """The scale skip: ridge on log|z|."""
 
     alphas: tuple[float, ...] = Field(
-        (100.0, 1000.0, 10000.0, 100000.0), description="ridge penalties tried; chosen on the validation slice"
+        (300.0, 3000.0, 30000.0), description="ridge penalties tried; chosen on the validation slice"
     )
     half_life_sessions: int = Field(2500, ge=250, description="older sessions weigh less: half after this many")
 
@@ -105,9 +105,9 @@ class Student(Section):
     """The causal convolution on top of the scale skip."""
 
     width: int = Field(32, ge=4, le=256, description="channels of each convolution")
-    epochs: int = Field(12, ge=1, le=200, description="most passes over the training sessions")
-    patience: int = Field(3, ge=1, description="passes without a better validation loss before stopping")
-    learning_rate: float = Field(1e-3, gt=0, lt=1, description="peak of AdamW's schedule")
+    epochs: int = Field(20, ge=1, le=200, description="most passes over the training sessions")
+    patience: int = Field(5, ge=1, description="passes without a better validation loss before stopping")
+    learning_rate: float = Field(3e-4, gt=0, lt=1, description="peak of AdamW's schedule")
     weight_decay: float = Field(0.1, ge=0, description="AdamW's decoupled weight decay")
     body_weights: tuple[float, ...] = Field(
         (0.0, 0.25, 0.5, 1.0), description="weights of the body tried on top of the skip; chosen on validation"
@@ -119,8 +119,8 @@ class Models(Section):
 
     seed: int = Field(7, ge=0, description="seed of every random choice")
     threads: int = Field(2, ge=1, le=64, description="threads of training; part of what 'same bytes' means")
-    scale: Scale = Field(default_factory=Scale)
-    student: Student = Field(default_factory=Student)
+    scale: Scale = Scale()
+    student: Student = Student()
 
 
 class Compress(Section):
@@ -167,17 +167,17 @@ class Flows(Section):
 class Config(Section):
     """The whole file."""
 
-    data: Data = Field(default_factory=Data)
-    universe: Universe = Field(default_factory=Universe)
-    features: Features = Field(default_factory=Features)
-    sentiment: Sentiment = Field(default_factory=Sentiment)
-    target: Target = Field(default_factory=Target)
-    splits: Splits = Field(default_factory=Splits)
-    models: Models = Field(default_factory=Models)
-    compress: Compress = Field(default_factory=Compress)
-    backtest: Backtest = Field(default_factory=Backtest)
-    evidence: Evidence = Field(default_factory=Evidence)
-    flows: Flows = Field(default_factory=Flows)
+    data: Data = Data()
+    universe: Universe = Universe()
+    features: Features = Features()
+    sentiment: Sentiment = Sentiment()
+    target: Target = Target()
+    splits: Splits = Splits()
+    models: Models = Models()
+    compress: Compress = Compress()
+    backtest: Backtest = Backtest()
+    evidence: Evidence = Evidence()
+    flows: Flows = Flows()
 
     @property
     def purge(self) -> int:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -193,12 +193,17 @@ class Lake:
         self._mark()
         partition = ["year"] if table in ("prices", "features") else None
         exists = self.exists(table)
-        options: dict[str, Any] = {"predicate": predicate} if predicate and exists else {}
-        if mode == "overwrite" and not options:
-            options["schema_mode"] = "overwrite"
-        write_deltalake(
-            self._uri(table), _to_arrow(rows, partition is not None), mode=mode, partition_by=partition, **options
-        )
+        arrow = _to_arrow(rows, partition is not None)
+        if mode == "append":
+            write_deltalake(self._uri(table), arrow, mode="append", partition_by=partition)
+        elif predicate is not None and exists:
+            write_deltalake(
+                self._uri(table), arrow, mode="overwrite", partition_by=partition, predicate=predicate
+            )
+        else:
+            write_deltalake(
+                self._uri(table), arrow, mode="overwrite", partition_by=partition, schema_mode="overwrite"
+            )
 
     def _merge_prices(self, rows: pd.DataFrame) -> Upserted:
         if not self.exists("prices"):
@@ -297,7 +302,8 @@ def _to_arrow(rows: pd.DataFrame, with_year: bool = False) -> pa.Table:
 
 
 def _from_arrow(table: pa.Table) -> pd.DataFrame:
-    frame = table.drop_columns([name for name in ("year",) if name in table.column_names]).to_pandas()
+    kept = table.drop_columns([name for name in ("year",) if name in table.column_names])
+    frame: pd.DataFrame = kept.to_pandas()
     for name in frame.columns:
         if name == "session":
             frame[name] = pd.to_datetime(frame[name]).astype(frames.SESSION)

@@ -60,7 +60,7 @@ class Network:
                 arrays |= {f"{field.name}_{i}": part for i, part in enumerate(value)}
             else:
                 arrays[field.name] = value
-        np.savez(path, **arrays)
+        np.savez(path, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Network:

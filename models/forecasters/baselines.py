@@ -18,6 +18,8 @@ from models.decode import QUANTILES
 Float64 = npt.NDArray[np.float64]
 
 TRAILING_SESSIONS = 750
+REFRESH_SESSIONS = 5
+"""The pooled distribution moves slowly: it is taken anew every fifth session and held in between."""
 
 
 class Distribution(NamedTuple):
@@ -44,6 +46,9 @@ def trailing(z: Float64, relative_variance: Float64, horizons: tuple[int, ...], 
     p_up = np.full((n_sessions, len(horizons)), np.nan)
     for at, h in enumerate(horizons):
         for t in range(start, n_sessions):
+            if (t - start) % REFRESH_SESSIONS:
+                quantiles[t, at], sigma[t, at], p_up[t, at] = quantiles[t - 1, at], sigma[t - 1, at], p_up[t - 1, at]
+                continue
             end = t - h - delay + 1
             if end <= TRAILING_SESSIONS // 3:
                 continue

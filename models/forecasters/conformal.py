@@ -50,4 +50,5 @@ def weighted_quantiles(values: Float64, weight: Float64) -> Float64:
     """The quantiles at `QUANTILES` of weighted values, linear between the centres of the weights."""
     order = np.argsort(values)
     cumulative = np.cumsum(weight[order])
-    return np.interp(np.asarray(QUANTILES) * cumulative[-1], cumulative - weight[order] / 2, values[order])
+    at = np.asarray(QUANTILES) * cumulative[-1]
+    return np.asarray(np.interp(at, cumulative - weight[order] / 2, values[order]), dtype=np.float64)

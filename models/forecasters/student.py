@@ -78,7 +78,8 @@ def fit_student(
     """
     alpha, skip, shape = _choose_alpha(x, z, slices, config)
     body_at = _body_features(skip, config.body_features)
-    epochs, weight = _fit_body(x, z, skip, shape, body_at, slices, config)
+    has_body = any(weight > 0 for weight in config.body_weights)
+    epochs, weight = _fit_body(x, z, skip, shape, body_at, slices, config) if has_body else (0, 0.0)
     final_skip, shape, rows = _skip_and_shape(x, z, slices.train_end, alpha, config.half_life)
     factor = sigma_factor(
         relative_variance[:, : slices.train_end].reshape(-1, z.shape[2]), final_skip.log_scale(rows.x), rows.weight

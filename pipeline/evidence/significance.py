@@ -1,0 +1,117 @@
+"""Intervals that know their dependence: clustered by session across tickers, bootstrapped in blocks of time.
+
+Losses of one session are summed over tickers first, so that stocks that move together count once; whole blocks
+of sessions are then resampled (stationary bootstrap, Politis and Romano 1994, through `arch`), so that
+overlapping horizons and clustered volatility do not pretend to be independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from arch.bootstrap import StationaryBootstrap
+from scipy.stats import norm
+
+Array = npt.NDArray[np.float64]
+
+POWER = 0.8
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How to resample: level of the intervals, one-sided level of the gate, resamples, mean block, seed."""
+
+    confidence: float
+    gate_level: float
+    resamples: int
+    block_sessions: int
+    min_blocks: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What one loss saves against another: (against - model) / |against|, in percent, with its interval.
+
+    p_value is one-sided: the share of resamples without a gain. gate_low is the lower bound at the gate's level.
+    smallest_detectable is the gain that would pass the gate four times in five. n_blocks is the number of
+    independent blocks that the sessions hold.
+    """
+
+    gain_percent: float
+    low: float
+    high: float
+    p_value: float
+    gate_low: float
+    smallest_detectable: float
+    n_blocks: float
+    verdict: str
+
+
+class Resamples:
+    """Bootstrap means of many loss series at once, all under the same resampled sessions.
+
+    Args:
+        losses: name -> (N tickers, T sessions), NaN = no loss. All must share T.
+        resampling: how to resample.
+    """
+
+    def __init__(self, losses: Mapping[str, Array], resampling: Resampling) -> None:
+        self.resampling = resampling
+        self._at = {name: position for position, name in enumerate(losses)}
+        sums = np.stack([np.nansum(loss, axis=0) for loss in losses.values()], axis=1)  # (T, K)
+        counts = np.stack([np.isfinite(loss).sum(0) for loss in losses.values()], axis=1)  # (T, K)
+        seen = counts.any(1)
+        self._both = np.hstack([sums, counts])[seen]  # (T', 2K)
+        self.n_sessions = len(self._both)
+        bootstrap = StationaryBootstrap(resampling.block_sessions, self._both, seed=resampling.seed)
+        totals = bootstrap.apply(lambda rows: rows.sum(0), resampling.resamples)  # (R, 2K)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            self._means = totals[:, : len(losses)] / totals[:, len(losses) :]  # (R, K)
+            self._point = self._both.sum(0)[: len(losses)] / self._both.sum(0)[len(losses) :]
+
+    @property
+    def n_blocks(self) -> float:
+        """Independent blocks in the sample: sessions over the mean block length."""
+        return self.n_sessions / self.resampling.block_sessions
+
+    def mean(self, name: str) -> tuple[float, float, float]:
+        """The mean of one series over all cells, and its interval."""
+        low, high = np.quantile(self._means[:, self._at[name]], self._tails())
+        return float(self._point[self._at[name]]), float(low), float(high)
+
+    def gain(self, pairs: list[tuple[str, str]]) -> Gain:
+        """The gain of (model, against), in percent; of several pairs, the mean of their gains."""
+        relative = np.mean([self._relative(self._means, *pair) for pair in pairs], axis=0)  # (R,)
+        point = float(np.mean([self._relative(self._point[None], *pair)[0] for pair in pairs]))
+        low, high = np.quantile(relative, self._tails())
+        level = self.resampling.gate_level
+        spread = float(relative.std(ddof=1))
+        return Gain(
+            gain_percent=point,
+            low=float(low),
+            high=float(high),
+            p_value=float((1 + (relative <= 0).sum()) / (1 + len(relative))),
+            gate_low=float(np.quantile(relative, level)),
+            smallest_detectable=float((norm.ppf(1 - level) + norm.ppf(POWER)) * spread),
+            n_blocks=self.n_blocks,
+            verdict=self._verdict(low, high),
+        )
+
+    def _relative(self, means: Array, model: str, against: str) -> Array:
+        base = means[:, self._at[against]]
+        return np.asarray(100 * (base - means[:, self._at[model]]) / np.abs(base))
+
+    def _tails(self) -> tuple[float, float]:
+        tail = (1 - self.resampling.confidence) / 2
+        return tail, 1 - tail
+
+    def _verdict(self, low: float, high: float) -> str:
+        if self.n_blocks < self.resampling.min_blocks:
+            return "too few blocks"
+        if low > 0:
+            return "better"
+        return "worse" if high < 0 else "not distinguishable"

@@ -1,0 +1,147 @@
+"""One walk-forward race: fit on each training slice, forecast its test year, never the other way round."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from features.panel import Panel, align, load
+from features.splits import Fold
+from models.compact.network import FIELD, Network
+from models.decode import Forecast, decode
+from models.forecasters.baselines import Distribution, trailing, unconditional
+from models.forecasters.fit import FitConfig
+from models.forecasters.student import FittedStudent, Slices, StudentConfig, fit_student
+from models.scaling import Scaler
+from pipeline.config import Config
+from pipeline.store import Lake
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Features and outcomes on one pair of axes (N tickers, T sessions).
+
+    log_return, rv: (N, T, H), NaN until known; z = log_return / (vol sqrt h); relative_variance = rv / vol^2.
+    """
+
+    panel: Panel
+    horizons: tuple[int, ...]
+    log_return: Array
+    rv: Array
+    z: Array
+    relative_variance: Array
+
+    def fingerprint(self) -> str:
+        """A hash of everything a model is fitted on."""
+        digest = hashlib.sha256("|".join([*self.panel.feature_names, *map(str, self.panel.tickers)]).encode())
+        for array in (self.panel.sessions, self.panel.x, self.panel.vol, self.log_return, self.rv):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class FittedFold:
+    """One fold: its slices, its scaler (fitted on its training rows) and its student."""
+
+    fold: Fold
+    scaler: Scaler
+    student: FittedStudent
+
+
+def read(lake: Lake, config: Config) -> Dataset:
+    """The features and targets of the lake on the panel's axes."""
+    panel = load(lake.read("features", order_by="ticker, session"))
+    rows = lake.read("targets")
+    horizons = config.target.horizons
+    log_return, rv = align(panel, rows, "log_return", horizons), align(panel, rows, "rv", horizons)
+    vol = panel.vol[..., None].astype(np.float64)
+    z = log_return / (vol * np.sqrt(np.asarray(horizons)))
+    return Dataset(panel, horizons, log_return, rv, z, rv / vol**2)
+
+
+def student_config(config: Config) -> StudentConfig:
+    """The `[models]` and `[compress]` sections as the student's own configuration."""
+    student = config.models.student
+    return StudentConfig(
+        alphas=config.models.scale.alphas,
+        half_life=config.models.scale.half_life_sessions,
+        width=student.width,
+        body_features=config.compress.body_features,
+        body_weights=student.body_weights,
+        training=FitConfig(
+            student.epochs, student.patience, student.learning_rate, student.weight_decay, config.models.seed
+        ),
+    )
+
+
+def fit_folds(
+    data: Dataset, folds: list[Fold], config: StudentConfig, progress: Callable[[int], None] = lambda done: None
+) -> list[FittedFold]:
+    """Fit every fold on its own past."""
+    fitted = []
+    for done, fold in enumerate(folds):
+        progress(done)
+        seen = np.isfinite(data.panel.vol[:, : fold.train_end])
+        scaler = Scaler.fit(data.panel.x[:, : fold.train_end][seen])
+        slices = Slices(fold.fit_end, fold.validation_start, fold.train_end)
+        end = fold.train_end
+        student = fit_student(
+            scaler.transform(data.panel.x[:, :end]), data.z[:, :end], data.relative_variance[:, :end], slices, config
+        )
+        fitted.append(FittedFold(fold, scaler, student))
+    progress(len(folds))
+    return fitted
+
+
+def forecast_folds(
+    data: Dataset, fitted: list[FittedFold], network_of: Callable[[FittedStudent], Network]
+) -> Forecast:
+    """The out-of-sample forecasts of every fold on the panel's axes, NaN outside the test years."""
+    out = _blank(data)
+    for each in fitted:
+        test = slice(each.fold.test_start, each.fold.test_end)
+        x = each.scaler.transform(data.panel.x[:, test.start - FIELD + 1 : test.stop])
+        y = network_of(each.student).forward_panel(x)
+        found = decode(y, data.panel.vol[:, test], data.horizons, each.student.shape, each.student.factor)
+        for target, source in zip(out, found, strict=True):
+            target[:, test] = source
+    return out
+
+
+def forecast_ewma(data: Dataset, folds: list[Fold], interval: str) -> tuple[Forecast, Distribution]:
+    """The trailing-EWMA baseline over all test sessions, and its distribution by session."""
+    delay = 1 if interval == "open_to_open" else 0
+    # The last row is wanted for a bundle even where the last fold ends earlier.
+    found = trailing(data.z, data.relative_variance, data.horizons, delay, folds[0].test_start)
+    unit = data.panel.vol[..., None].astype(np.float64) * np.sqrt(np.asarray(data.horizons))  # (N, T, H)
+    out = _blank(data)
+    test = slice(folds[0].test_start, folds[-1].test_end)
+    known = np.isfinite(unit[:, test])
+    out.sigma[:, test] = unit[:, test] * found.sigma[None, test]
+    out.quantiles[:, test] = unit[:, test, :, None] * found.quantiles[None, test]
+    out.p_up[:, test] = np.where(known, found.p_up[None, test], np.nan)
+    return out, found
+
+
+def forecast_unconditional(data: Dataset, folds: list[Fold]) -> Forecast:
+    """The unconditional baseline, refitted for each test year on its training slice."""
+    out = _blank(data)
+    for fold in folds:
+        found = unconditional(data.log_return[:, : fold.train_end], data.rv[:, : fold.train_end], data.horizons)
+        test = slice(fold.test_start, fold.test_end)
+        known = np.isfinite(data.panel.vol[:, test])
+        for target, source in zip(out, (found.sigma, found.quantiles, found.p_up), strict=True):
+            cells = known.reshape(known.shape + (1,) * (target.ndim - 2))
+            target[:, test] = np.where(cells, source, np.nan)
+    return out
+
+
+def _blank(data: Dataset) -> Forecast:
+    n, t, h = data.z.shape
+    return Forecast(np.full((n, t, h), np.nan), np.full((n, t, h, 9), np.nan), np.full((n, t, h), np.nan))

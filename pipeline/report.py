@@ -1,8 +1,8 @@
 """The report stage: one self-contained HTML page, verdict first, from what the other stages left behind.
 
 It reads `training.json`, `evidence.json`, `equality.json`, `backtest.json` and `backtest_curves.npz` of the
-latest run and the lake's forecasts, targets and news, and writes `artifacts/reports/<run_id>.html` with a copy
-under the stable name `artifacts/report.html`. The same inputs give the same bytes.
+latest run and the lake's forecasts, targets and news, and writes `artifacts/reports/<run_id>.html`, with a
+copy under the stable name `artifacts/report.html`. The same inputs give the same bytes.
 """
 
 from __future__ import annotations

@@ -12,13 +12,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib import dates as mdates
 from matplotlib import style as mpl_style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
@@ -32,9 +32,17 @@ INK, SOFT, LINE = "#010101", "#020202", "#030303"
 ACCENT, SECOND, WARM, GREY, BAD, GOOD = "#040404", "#050505", "#060606", "#070707", "#080808", "#090909"
 SHADE = "#0a0a0a"
 _VARIABLES = {
-    INK: "ink", SOFT: "soft", LINE: "line", ACCENT: "accent", SECOND: "second", WARM: "warm", GREY: "grey",
-    BAD: "bad", GOOD: "good", SHADE: "shade",
-}  # fmt: skip
+    INK: "ink",
+    SOFT: "soft",
+    LINE: "line",
+    ACCENT: "accent",
+    SECOND: "second",
+    WARM: "warm",
+    GREY: "grey",
+    BAD: "bad",
+    GOOD: "good",
+    SHADE: "shade",
+}
 
 STRATEGY_COLOURS = {"vol_target": ACCENT, "ewma_target": SECOND, "constant": WARM, "buy_and_hold": GREY}
 HORIZON_COLOURS = (ACCENT, WARM, GREY, SECOND)
@@ -133,9 +141,11 @@ def draw(
 
 def time_axis(axes: Axes, narrow: bool) -> None:
     """Few date labels, as short as they can be told apart."""
-    locator = mdates.AutoDateLocator(minticks=3, maxticks=5 if narrow else 11)
+    locator = mdates.AutoDateLocator(  # type: ignore[no-untyped-call]
+        minticks=3, maxticks=5 if narrow else 11
+    )
     axes.xaxis.set_major_locator(locator)
-    formatter = mdates.ConciseDateFormatter(locator, show_offset=False)
+    formatter = mdates.ConciseDateFormatter(locator, show_offset=False)  # type: ignore[no-untyped-call]
     formatter.formats = ["%Y", "%b", "%d %b", "%H:%M", "%H:%M", "%S"]
     formatter.zero_formats = ["", "%Y", "%d %b", "%d %b", "%H:%M", "%H:%M"]
     axes.xaxis.set_major_formatter(formatter)
@@ -143,14 +153,16 @@ def time_axis(axes: Axes, narrow: bool) -> None:
     axes.margins(x=0.01)
 
 
-def percent_axis(axes: Axes, digits: int = 0, sign: bool = False, axis: str = "y", scale: float = 100.0) -> None:
+def percent_axis(
+    axes: Axes, digits: int = 0, sign: bool = False, axis: str = "y", scale: float = 100.0
+) -> None:
     """Tick labels in percent of fractions (or of percents, with scale 1)."""
     target = axes.yaxis if axis == "y" else axes.xaxis
     target.set_major_formatter(FuncFormatter(lambda value, _: number(value * scale, digits, sign) + "%"))
 
 
 def log_axis(axes: Axes, values: NDArray[np.float64]) -> None:
-    """A log axis of multiples (1×, 2×, ...) with a handful of labels."""
+    """A log axis of multiples (1x, 2x, ...) with a handful of labels."""
     axes.set_yscale("log")
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     low, high = low / 1.05, high * 1.08
@@ -171,24 +183,30 @@ def shade_year(axes: Axes, sessions: NDArray[np.datetime64], year: int = 2008) -
     if end < first or start > last:
         return
     left, right = max(first, start), min(last, end)
-    axes.axvspan(left, right, color=SHADE, lw=0, zorder=0)  # type: ignore[arg-type]
+    axes.axvspan(left, right, color=SHADE, lw=0, zorder=0)
     axes.text(
-        left + (right - left) // 2, 0.99, str(year), transform=axes.get_xaxis_transform(),
-        ha="center", va="top", fontsize=11, color=SOFT,
-    )  # fmt: skip
+        left + (right - left) // 2,
+        0.99,
+        str(year),
+        transform=axes.get_xaxis_transform(),
+        ha="center",
+        va="top",
+        fontsize=11,
+        color=SOFT,
+    )
 
 
 def _svg(name: str, paint: Painter, narrow: bool, size: tuple[int, int]) -> str:
     with mpl_style.context(["default", {**_STYLE, "svg.hashsalt": name}]):
-        figure = Figure(figsize=(size[0] / 72, size[1] / 72), layout="constrained")
-        figure.get_layout_engine().set(w_pad=2 / 72, h_pad=5 / 72)  # type: ignore[union-attr]
+        layout = ConstrainedLayoutEngine(w_pad=2 / 72, h_pad=5 / 72)
+        figure = Figure(figsize=(size[0] / 72, size[1] / 72), layout=layout)
         figure.patch.set_alpha(0)
         canvas = FigureCanvasSVG(figure)
         paint(figure, narrow)
         for axes in figure.axes:
             axes.patch.set_alpha(0)
         buffer = io.StringIO()
-        canvas.print_svg(buffer, metadata={"Date": None})
+        canvas.print_svg(buffer, metadata={"Date": None})  # type: ignore[no-untyped-call]
     return _clean(buffer.getvalue(), name)
 
 
@@ -199,8 +217,10 @@ def _clean(svg: str, name: str) -> str:
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)
     box = re.search(r'viewBox="([^"]+)"', svg)
     assert box is not None
-    svg = re.sub(r"<svg.*?>", f'<svg viewBox="{box.group(1)}" aria-hidden="true" focusable="false">', svg, count=1)
-    svg = svg.replace('id="', f'id="{name}-').replace('href="#', f'href="#{name}-').replace("url(#", f"url(#{name}-")
+    head = f'<svg viewBox="{box.group(1)}" aria-hidden="true" focusable="false">'
+    svg = re.sub(r"<svg.*?>", head, svg, count=1)
+    for start in ('id="', 'href="#', "url(#"):
+        svg = svg.replace(start, f"{start}{name}-")
     svg = svg.replace("xlink:href", "href")
     svg = re.sub(r'\b(d|x|y|transform|points)="[^"]*"', _rounded, svg)
     svg = re.sub(r"'DejaVu Sans', sans-serif|'DejaVu Sans'", "inherit", svg)
@@ -212,7 +232,3 @@ def _clean(svg: str, name: str) -> str:
 
 def _rounded(match: re.Match[str]) -> str:
     return re.sub(r"-?\d+\.\d{2,}", lambda m: f"{float(m.group()):.1f}", match.group())
-
-
-VERSION = mpl.__version__
-"""Part of what 'same bytes' means."""

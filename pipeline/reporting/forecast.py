@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 from features.frames import QUANTILE_COLUMNS, QUANTILES
 from pipeline.reporting import charts
 from pipeline.reporting.charts import HORIZON_COLOURS, Chart, Key
-from pipeline.reporting.formats import Table, fraction, interval, known, model_label, number, p_value, percent, sessions
+from pipeline.reporting.formats import (
+    Table,
+    fraction,
+    inside,
+    interval,
+    known,
+    model_label,
+    number,
+    p_value,
+    sessions,
+)
 from pipeline.reporting.inputs import Inputs
 
 FAN_HORIZON = 5
@@ -54,18 +64,22 @@ def fan_chart(inputs: Inputs, rows: pd.DataFrame) -> Chart | None:
 
     key = Key()
     for colour, text, kind in (
-        (charts.ACCENT, "50% band", "band"), (charts.ACCENT, "80%", "band2"), (charts.ACCENT, "98%", "band3"),
-        (charts.INK, "return that came", "dot"), (charts.BAD, "outside 98%", "dot"),
-    ):  # fmt: skip
+        (charts.ACCENT, "50% band", "band"),
+        (charts.ACCENT, "80%", "band2"),
+        (charts.ACCENT, "98%", "band3"),
+        (charts.INK, "return that came", "dot"),
+        (charts.BAD, "outside 98%", "dot"),
+    ):
         key.add(colour, text, kind)
     title = (
-        f"{percent(inside80 * 100, 0, sign=False)} of {inputs.ticker}'s last {len(part)} returns over {sessions(horizon)} "
+        f"{fraction(inside80, 0)} of {inputs.ticker}'s last {len(part)} returns over {sessions(horizon)} "
         "fell inside the 80% band"
     )
     alt = f"Fan chart of forecast bands by decision session with realised returns as dots. {title}."
     note = (
-        f"Forecast of {model_label(inputs.model)}, made out of sample at each session's close; dot: the log return over the "
-        f"following {sessions(horizon)}. Neighbouring windows overlap, so neighbouring dots move together."
+        f"Forecast of the {inside(model_label(inputs.model))}, made out of sample at each session's close; "
+        f"dot: the log return over the {sessions(horizon)} from the next open. Windows overlap, so "
+        "neighbouring dots move together."
     )
     return charts.draw("fan", title + ".", alt, paint, (360, 300), key, note)
 
@@ -77,11 +91,12 @@ def coverage(inputs: Inputs, rows: pd.DataFrame) -> pd.DataFrame:
         horizon, level, share, low, high (fractions; NaN ends with fewer than four blocks).
     """
     found = []
-    for horizon, part in rows.groupby("horizon"):
+    for horizon in sorted(set(rows["horizon"].tolist())):
+        part = rows[rows["horizon"] == horizon]
         for level, column in zip(QUANTILES, QUANTILE_COLUMNS, strict=True):
             hits = (part["log_return"] <= part[column]).groupby(part["session"]).agg(["sum", "count"])
-            share, half = _share(hits.to_numpy(np.float64), int(inputs.evidence["block_sessions"]))
-            found.append((int(horizon), level, share, share - half, share + half))
+            share, half = block_share(hits.to_numpy(np.float64), int(inputs.evidence["block_sessions"]))
+            found.append((horizon, level, share, share - half, share + half))
     return pd.DataFrame(found, columns=["horizon", "level", "share", "low", "high"])
 
 
@@ -91,7 +106,7 @@ def coverage_chart(shares: pd.DataFrame) -> Chart | None:
         return None
     horizons = sorted(shares["horizon"].unique())
     miss = shares.assign(miss=(shares["share"] - shares["level"]) * 100)
-    worst = miss.loc[miss["miss"].abs().idxmax()]
+    worst = miss.iloc[int(miss["miss"].abs().to_numpy().argmax())]
 
     def paint(figure: Figure, narrow: bool) -> None:
         left, right = figure.subplots(2, 1) if narrow else figure.subplots(1, 2, width_ratios=(2, 3))
@@ -101,7 +116,8 @@ def coverage_chart(shares: pd.DataFrame) -> Chart | None:
             part, colour = miss[miss["horizon"] == horizon], HORIZON_COLOURS[at % len(HORIZON_COLOURS)]
             left.plot(part["level"], part["share"], "o-", color=colour, ms=4.5, lw=1)
             x = np.arange(len(part)) + (at - (len(horizons) - 1) / 2) * 0.22
-            right.vlines(x, (part["low"] - part["level"]) * 100, (part["high"] - part["level"]) * 100, color=colour, lw=2, alpha=0.45)
+            low, high = ((part[end] - part["level"]) * 100 for end in ("low", "high"))
+            right.vlines(x, low, high, color=colour, lw=2, alpha=0.45)
             right.plot(x, part["miss"], "o", color=colour, ms=5.5, mew=0)
         left.set_title("Share of returns below the quantile")
         left.set_xlabel("nominal")
@@ -118,8 +134,8 @@ def coverage_chart(shares: pd.DataFrame) -> Chart | None:
     for at, horizon in enumerate(horizons):
         key.add(HORIZON_COLOURS[at % len(HORIZON_COLOURS)], sessions(int(horizon)) + " ahead", "dot")
     title = (
-        f"The worst quantile is off by {number(abs(worst['miss']), 1)} points: {worst['level']:.0%} at "
-        f"{sessions(int(worst['horizon']))}, {percent(worst['share'] * 100, 1, sign=False)} of returns were below it"
+        f"The worst quantile is off by {number(abs(worst['miss']), 1)} points: that of {worst['level']:.0%} "
+        f"{sessions(int(worst['horizon']))} ahead lies above {fraction(worst['share'])} of returns"
     )
     note = "All tickers, whole out-of-sample period. Bars: 95% interval over blocks of sessions."
     alt = f"Calibration chart: nominal against empirical share below each quantile. {title}."
@@ -132,7 +148,8 @@ def coverage_table(shares: pd.DataFrame) -> Table:
     for level in QUANTILES:
         cells = [f"{level:.0%}"]
         for _, row in shares[shares["level"] == level].sort_values("horizon").iterrows():
-            cells.append(f"{fraction(row['share'])} {interval(row['low'] * 100, row['high'] * 100, sign=False)}")
+            span = interval(row["low"] * 100, row["high"] * 100, sign=False)
+            cells.append(f"{fraction(row['share'])} {span}")
         rows.append(tuple(cells))
     head = ("Nominal", *(sessions(int(h)) for h in sorted(shares["horizon"].unique())))
     return Table("Share of returns at or below the forecast quantile.", head, tuple(rows))
@@ -155,7 +172,8 @@ def var_chart(inputs: Inputs, rows: pd.DataFrame) -> Chart | None:
         axes.plot(days, var95, color=charts.ACCENT, lw=1.1)
         axes.plot(days, var99, color=charts.WARM, lw=1.1)
         size = 2.6 if narrow else 3.8
-        axes.plot(days[below95 & ~below99], came[below95 & ~below99], "o", mfc="none", mec=charts.BAD, mew=0.9, ms=size)
+        only95 = below95 & ~below99
+        axes.plot(days[only95], came[only95], "o", mfc="none", mec=charts.BAD, mew=0.9, ms=size)
         axes.plot(days[below99], came[below99], "o", color=charts.BAD, ms=size + 1, mew=0)
         charts.percent_axis(axes, 0, sign=True)
         charts.shade_year(axes, days)
@@ -163,14 +181,17 @@ def var_chart(inputs: Inputs, rows: pd.DataFrame) -> Chart | None:
 
     key = Key()
     for colour, text, kind in (
-        (charts.GREY, "return", "line"), (charts.ACCENT, "VaR 95%", "line"), (charts.WARM, "VaR 99%", "line"),
-        (charts.BAD, "beyond VaR 95%", "ring"), (charts.BAD, "beyond VaR 99%", "dot"),
-    ):  # fmt: skip
+        (charts.GREY, "return", "line"),
+        (charts.ACCENT, "VaR 95%", "line"),
+        (charts.WARM, "VaR 99%", "line"),
+        (charts.BAD, "beyond VaR 95%", "ring"),
+        (charts.BAD, "beyond VaR 99%", "dot"),
+    ):
         key.add(colour, text, kind)
     n = len(came)
     title = (
-        f"{inputs.ticker} fell beyond its 95% VaR on {percent(below95.mean() * 100, 1, sign=False)} of {sessions(n)} "
-        f"(5% expected) and beyond its 99% VaR on {percent(below99.mean() * 100, 1, sign=False)} (1% expected)"
+        f"{inputs.ticker} fell beyond its 95% VaR on {fraction(float(below95.mean()))} of {sessions(n)} "
+        f"(5% expected) and beyond its 99% VaR on {fraction(float(below99.mean()))} (1% expected)"
     )
     alt = f"Timeline of one-session returns with value-at-risk lines and exceedances. {title}."
     note = "VaR of a long position over the next session (open to open), known at the close before it."
@@ -186,19 +207,29 @@ def var_table(inputs: Inputs) -> Table:
     )
     rows = []
     for row in ranked:
-        share = row["exceedances"] / row["n"] if known(row["n"]) and row["n"] and known(row["exceedances"]) else None
-        rows.append((
-            model_label(row["model"]), "all tickers" if row["ticker"] == "pooled" else str(row["ticker"]),
-            f"{row['level']:.0%}", number(row["exceedances"], 0), number(row["expected"], 0), fraction(share, 2),
-            p_value(row["kupiec_p"]), p_value(row["christoffersen_p"]),
-        ))  # fmt: skip
-    strong = tuple(i for i, row in enumerate(ranked) if row["model"] == inputs.model and row["ticker"] == "pooled")
+        count, n = row["exceedances"], row["n"]
+        share = count / n if known(n) and n and known(count) else None
+        rows.append(
+            (
+                model_label(row["model"]),
+                "all tickers" if row["ticker"] == "pooled" else str(row["ticker"]),
+                f"{row['level']:.0%}",
+                number(count, 0),
+                number(row["expected"], 0),
+                fraction(share, 2),
+                p_value(row["kupiec_p"]),
+                p_value(row["christoffersen_p"]),
+            )
+        )
+    strong = tuple(i for i, r in enumerate(ranked) if (r["model"], r["ticker"]) == (inputs.model, "pooled"))
     return Table(
-        "One session ahead. Kupiec: is the number of exceedances right? Christoffersen: do they come independently? "
-        "A small p-value says no.",
+        "One session ahead. Kupiec: is the number of exceedances right? Christoffersen: do they come "
+        "independently? A small p-value says no.",
         ("Model", "Ticker", "VaR", "Exceeded", "Expected", "Share", "Kupiec p", "Christoffersen p"),
-        tuple(rows), left=3, strong=strong,
-    )  # fmt: skip
+        tuple(rows),
+        left=3,
+        strong=strong,
+    )
 
 
 def var_sentence(inputs: Inputs) -> str:
@@ -208,13 +239,15 @@ def var_sentence(inputs: Inputs) -> str:
     clustered = [r for r in rows if known(r["christoffersen_p"])]
     if not counted:
         return "Too few sessions for the tests of Kupiec and Christoffersen."
-    text = f"At the 5% level Kupiec's test rejects {sum(r['kupiec_p'] < 0.05 for r in counted)} of {len(counted)}"
+    rejected = sum(r["kupiec_p"] < 0.05 for r in counted)
+    text = f"At the 5% level Kupiec's test rejects {rejected} of {len(counted)}"
     if clustered:
-        text += f" and Christoffersen's {sum(r['christoffersen_p'] < 0.05 for r in clustered)} of {len(clustered)}"
+        rejected = sum(r["christoffersen_p"] < 0.05 for r in clustered)
+        text += f" and Christoffersen's {rejected} of {len(clustered)}"
     return text + " (ticker, level) pairs of the model that ships."
 
 
-def _share(hits: NDArray[np.float64], block: int) -> tuple[float, float]:
+def block_share(hits: NDArray[np.float64], block: int) -> tuple[float, float]:
     """Share of hits and the half-width of its 95% interval from the spread of block shares.
 
     Args:

@@ -1,11 +1,11 @@
-"""How figures are written: a true minus, signs where a sign is news, intervals in brackets, a dash for unknown."""
+"""How figures are written: a true minus, signs where they are news, brackets, a dash for unknown."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 UNKNOWN = "–"  # noqa: RUF001
 
@@ -15,6 +15,9 @@ MODEL_LABELS = {
     "scale_skip": "Scale regression",
     "student": "Student network",
     "int8": "Int8 student",
+    "always_up": "Always up",
+    "with_text": "With text",
+    "without_text": "Without text",
 }
 
 STRATEGY_LABELS = {
@@ -51,7 +54,7 @@ class Table:
     strong: tuple[int, ...] = ()
 
 
-def known(value: Any) -> bool:
+def known(value: Any) -> TypeGuard[float]:
     """Whether `value` is a finite number (JSON null and NaN are not)."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -113,3 +116,24 @@ def model_label(model: str) -> str:
 def inside(label: str) -> str:
     """A label as it reads in the middle of a sentence: its first letter small, acronyms as they are."""
     return label if label[:2].isupper() else label[:1].lower() + label[1:]
+
+
+def scaled(value: Any, factor: float) -> float | None:
+    """`value` times `factor`; None when unknown."""
+    return value * factor if known(value) else None
+
+
+def pivot(
+    caption: str,
+    corner: str,
+    by: str,
+    label: Callable[[str], str],
+    rows: list[dict[str, Any]],
+    cell: Callable[[dict[str, Any]], str],
+) -> Table:
+    """A table of one row for each value of `by`, named by `label`, and one column for each horizon."""
+    horizons = sorted({row["horizon"] for row in rows})
+    names = list(dict.fromkeys(str(row[by]) for row in rows))
+    cells = {(str(row[by]), row["horizon"]): cell(row) for row in rows}
+    lines = tuple((label(name), *(cells.get((name, h), UNKNOWN) for h in horizons)) for name in names)
+    return Table(caption, (corner, *(sessions(h) for h in horizons)), lines)

@@ -20,17 +20,39 @@ from pipeline.store import Lake
 _REQUIRED = {
     "training.json": (
         "tradewind train",
-        ("run_id", "features", "horizons", "tables", "tickers", "left_out", "folds", "chosen", "status", "created_at",
-         "data_label"),
+        (
+            "run_id",
+            "features",
+            "horizons",
+            "tables",
+            "tickers",
+            "left_out",
+            "folds",
+            "chosen",
+            "status",
+            "created_at",
+            "data_label",
+        ),
     ),
     "evidence.json": (
         "tradewind train",
-        ("confidence", "block_sessions", "first", "last", "losses", "gains", "gate", "var", "direction",
-         "text_ablation"),
+        (
+            "confidence",
+            "block_sessions",
+            "n_effective_blocks",
+            "first",
+            "last",
+            "losses",
+            "gains",
+            "gate",
+            "var",
+            "direction",
+            "text_ablation",
+        ),
     ),
     "equality.json": ("tradewind compress", ("outputs", "passed")),
     "backtest.json": ("tradewind backtest", ("first", "last", "costs", "target_volatility", "strategies")),
-}  # fmt: skip
+}
 
 _INDEX_TICKERS = ("SPX", "^GSPC", "SP500", "SPY", "GSPC")
 
@@ -66,7 +88,8 @@ class Inputs:
 
     Attributes:
         model: the forecaster that ships: the chosen one when promoted, else the baseline.
-        forecasts: out-of-sample rows of `model` and of `int8`.
+        quantized: the float model of which `int8` is the quantized form, promoted or not.
+        forecasts: out-of-sample rows of `model`, `quantized` and `int8`.
         targets: realised returns of the same (ticker, session, horizon).
         headlines: the latest news, newest first.
         folds: contents of the fold files of the run, by name; empty where a file is absent.
@@ -79,6 +102,7 @@ class Inputs:
     backtest: dict[str, Any]
     curves: Curves
     model: str
+    quantized: str
     forecasts: pd.DataFrame
     targets: pd.DataFrame
     headlines: pd.DataFrame
@@ -88,6 +112,12 @@ class Inputs:
     def promoted(self) -> bool:
         """Whether the gate let the chosen model replace the baseline."""
         return bool(self.training["status"] == "promoted")
+
+    @property
+    def simulated(self) -> bool:
+        """Whether headlines were generated rather than published."""
+        sources = set(self.headlines["source"])
+        return bool(self.training["data_label"] == "sample") or "simulated" in sources
 
     @property
     def ticker(self) -> str:
@@ -107,8 +137,11 @@ def load(config: Config) -> Inputs:
     run_id = registry.latest_run()
     parts = {name: _checked(registry, run_id, name) for name in _REQUIRED}
     training, evidence = parts["training.json"], parts["evidence.json"]
-    model = str(training["chosen"]) if training["status"] == "promoted" else str(evidence.get("baseline", "ewma"))
-    forecasts = _forecasts(lake, run_id, model)
+    model = (
+        str(training["chosen"]) if training["status"] == "promoted" else str(evidence.get("baseline", "ewma"))
+    )
+    quantized = str(evidence["gate"]["model"])
+    forecasts = _forecasts(lake, run_id, model, quantized)
     return Inputs(
         config=config,
         training=training,
@@ -117,6 +150,7 @@ def load(config: Config) -> Inputs:
         backtest=parts["backtest.json"],
         curves=_curves(registry.run_dir(run_id) / "backtest_curves.npz"),
         model=model,
+        quantized=quantized,
         forecasts=forecasts,
         targets=lake.read("targets", order_by="ticker, session, horizon"),
         headlines=lake.news().tail(12).iloc[::-1].reset_index(drop=True),
@@ -140,14 +174,17 @@ def _absent(content: dict[str, Any], keys: Iterable[str]) -> list[str]:
     return [key for key in keys if key not in content]
 
 
-def _forecasts(lake: Lake, run_id: str, model: str) -> pd.DataFrame:
+def _forecasts(lake: Lake, run_id: str, model: str, quantized: str) -> pd.DataFrame:
     def quoted(text: str) -> str:
         return "'" + text.replace("'", "''") + "'"
 
-    where = f"run_id = {quoted(run_id)} AND model IN ({quoted(model)}, 'int8') AND fold <> 'live'"
+    models = ", ".join(quoted(name) for name in (model, quantized, "int8"))
+    where = f"run_id = {quoted(run_id)} AND model IN ({models}) AND fold <> 'live'"
     rows = lake.read("forecasts", where, order_by="model, ticker, session, horizon")
     if rows.empty or not (rows["model"] == model).any():
-        raise StoreError(f"the lake has no out-of-sample forecasts of {model} for run {run_id}; run: tradewind train")
+        raise StoreError(
+            f"the lake has no out-of-sample forecasts of {model} for run {run_id}; run: tradewind train"
+        )
     return rows
 
 
@@ -160,8 +197,14 @@ def _curves(path: Path) -> Curves:
             strategy, scope = (tuple(str(v) for v in file[name]) for name in ("strategy", "scope"))
             wealth, vol = (file[name].astype(np.float64) for name in ("wealth", "realised_vol"))
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
-        raise StoreError(f"{path.name} cannot be read ({error}); write it anew with: tradewind backtest") from error
-    if wealth.shape != (len(strategy), len(sessions)) or vol.shape != wealth.shape or len(scope) != len(strategy):
+        raise StoreError(
+            f"{path.name} cannot be read ({error}); write it anew with: tradewind backtest"
+        ) from error
+    if (
+        wealth.shape != (len(strategy), len(sessions))
+        or vol.shape != wealth.shape
+        or len(scope) != len(strategy)
+    ):
         raise StoreError(f"{path.name}: curves of shape {wealth.shape} do not fit {len(strategy)} strategies")
     return Curves(sessions, strategy, scope, wealth, vol)
 

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.resources import files
 
+import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.reporting import forecast, provenance, quality, strategy, verdict
+from pipeline.reporting import equality, forecast, provenance, quality, strategy, strategy_charts, verdict
 from pipeline.reporting.charts import Chart
 from pipeline.reporting.formats import Table, model_label
 from pipeline.reporting.inputs import Inputs
@@ -49,7 +50,9 @@ def render(inputs: Inputs, progress: Progress) -> str:
         sections.append(step())
     progress("drawing the report", len(steps), len(steps))
     here = files("pipeline.reporting")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     template = environment.from_string((here / "template.html.j2").read_text(encoding="utf-8"))
     return template.render(
         style=Markup((here / "style.css").read_text(encoding="utf-8")),
@@ -63,7 +66,7 @@ def render(inputs: Inputs, progress: Progress) -> str:
         promoted=inputs.promoted,
         shipped=model_label(inputs.model),
         data_label=verdict.DATA_LABELS.get(inputs.training["data_label"], inputs.training["data_label"]),
-        simulated=inputs.training["data_label"] == "sample",
+        simulated=inputs.simulated,
     )
 
 
@@ -74,16 +77,16 @@ def _strategy(inputs: Inputs) -> Section:
         "What the forecast is good for: holding risk steady",
         "Risk held",
         lead=(
-            "Each ticker is held in the weight at which its forecast volatility meets the target. Beside it: the same with "
-            "trailing EWMA, a constant exposure of equal volatility, and buying and holding.",
+            "Each ticker is held in the weight at which its forecast volatility meets the target. Beside it: "
+            "the same with trailing EWMA, a constant exposure of equal volatility, and buying and holding.",
         ),
-        charts=tuple(strategy.strategy_charts(inputs)),
+        charts=tuple(strategy_charts.strategy_charts(inputs)),
         tables=(strategy.strategy_table(inputs),),
         folded=(("Every ticker", per_ticker),) if per_ticker else (),
     )
 
 
-def _calibration(inputs: Inputs, rows: forecast.pd.DataFrame) -> Section:
+def _calibration(inputs: Inputs, rows: pd.DataFrame) -> Section:
     drawn, table = forecast.fan_and_coverage(inputs, rows)
     return Section(
         "calibration",
@@ -94,7 +97,7 @@ def _calibration(inputs: Inputs, rows: forecast.pd.DataFrame) -> Section:
     )
 
 
-def _value_at_risk(inputs: Inputs, rows: forecast.pd.DataFrame) -> Section:
+def _value_at_risk(inputs: Inputs, rows: pd.DataFrame) -> Section:
     chart = forecast.var_chart(inputs, rows)
     return Section(
         "var",
@@ -114,13 +117,16 @@ def _quality(inputs: Inputs) -> Section:
         "Quality",
         lead=(str(inputs.evidence["gate"]["sentence"]),),
         charts=(chart,) if chart else (),
-        folded=(("Every comparison", quality.all_gains(inputs)), ("Mean losses", quality.losses_table(inputs))),
+        folded=(
+            ("Every comparison", quality.all_gains(inputs)),
+            ("Mean losses", quality.losses_table(inputs)),
+        ),
     )
 
 
 def _equality(inputs: Inputs) -> Section:
-    chart = quality.equality_chart(inputs)
-    pinball = quality.pinball_table(inputs)
+    chart = equality.equality_chart(inputs)
+    pinball = equality.pinball_table(inputs)
     both = (("Pinball loss", pinball),) if pinball else ()
     body = inputs.equality.get("integer_body_equal")
     lead = "The int8 network that ships was compared with its float original on every out-of-sample fold."
@@ -132,15 +138,15 @@ def _equality(inputs: Inputs) -> Section:
         "Int8",
         lead=(lead,),
         charts=(chart,) if chart else (),
-        tables=(quality.equality_table(inputs),),
-        folded=(("Both figures of every output", quality.differences_table(inputs)), *both),
+        tables=(equality.equality_table(inputs),),
+        folded=(("Both figures of every output", equality.differences_table(inputs)), *both),
     )
 
 
 def _direction(inputs: Inputs) -> Section:
     ablation = quality.ablation_table(inputs)
     text = str(inputs.evidence["text_ablation"]["sentence"])
-    if inputs.training["data_label"] == "sample" and "plumbing only" not in text:
+    if inputs.simulated and "plumbing only" not in text:
         text = f"Simulated text: plumbing only. {text}"
     return Section(
         "direction",

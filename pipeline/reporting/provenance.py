@@ -27,21 +27,36 @@ def facts(inputs: Inputs) -> list[tuple[str, str]]:
         ("Trained at", str(training["created_at"])),
         ("Data", str(training["data_label"])),
         ("Tickers", listed([str(t) for t in training["tickers"]])),
-        ("Decided", f"at the {training.get('calendar', UNKNOWN)} close" + (f" less {lead} minutes" if lead else "")),
-        ("Forecast", f"log return, {str(training.get('target_interval', UNKNOWN)).replace('_', ' ')}, over "
-                     f"{listed([str(h) for h in horizons])} sessions"),
+        (
+            "Decided",
+            f"at the {training.get('calendar', UNKNOWN)} close" + (f" less {lead} minutes" if lead else ""),
+        ),
+        (
+            "Forecast",
+            f"log return, {str(training.get('target_interval', UNKNOWN)).replace('_', ' ')}, over "
+            f"{listed([str(h) for h in horizons])} sessions",
+        ),
         ("Folds", f"{len(training['folds'])} test years, each model trained on earlier sessions only"),
-        ("Purge and embargo", f"{training.get('purge', max(horizons) + 1)} + "
-                              f"{training.get('embargo', config.splits.embargo)} sessions dropped before each test year"),
+        (
+            "Purge and embargo",
+            f"{training.get('purge', max(horizons) + 1)} + "
+            f"{training.get('embargo', config.splits.embargo)} sessions dropped before each test year",
+        ),
         ("Features", f"{len(training['features'])}: " + ", ".join(training["features"])),
-        ("Chosen", f"{model_label(training['chosen'])}; status {training['status']}; ships {model_label(inputs.model)}"),
-        ("Choices", f"{len(scale.alphas)} ridge penalties and {len(student.body_weights)} body weights, tried on the last "
-                    f"{sessions(config.splits.validation_sessions)} of each training period; never on test years"),
+        (
+            "Chosen",
+            f"{model_label(training['chosen'])}; {training['status']}; ships {model_label(inputs.model)}",
+        ),
+        (
+            "Choices",
+            f"{len(scale.alphas)} ridge penalties and {len(student.body_weights)} body weights, tried on the "
+            f"last {sessions(config.splits.validation_sessions)} before each test year, never on it",
+        ),
         ("Seed", str(training.get("seed", config.models.seed))),
         ("Table versions", ", ".join(f"{k} {v}" for k, v in sorted(training["tables"].items())) or "none"),
         ("Bundle", str(inputs.equality.get("bundle_version") or "not published")),
         ("Programs", f"Python {platform.python_version()}, " + ", ".join(f"{p} {v}" for p, v in _versions())),
-    ]  # fmt: skip
+    ]
 
 
 def folds_table(inputs: Inputs) -> Table | None:
@@ -49,9 +64,15 @@ def folds_table(inputs: Inputs) -> Table | None:
     rows = []
     for name, fold in inputs.folds.items():
         if fold:
-            rows.append((
-                name, _span(fold, "train"), _span(fold, "test"), number(fold.get("alpha"), 0), number(fold.get("body_weight"), 2),
-            ))  # fmt: skip
+            rows.append(
+                (
+                    name,
+                    _span(fold, "train"),
+                    _span(fold, "test"),
+                    number(fold.get("alpha"), 0),
+                    number(fold.get("body_weight"), 2),
+                )
+            )
     head = ("Fold", "Trained on", "Tested on", "Ridge penalty", "Body weight")
     return Table("Walk-forward folds.", head, tuple(rows), left=3) if rows else None
 
@@ -79,6 +100,7 @@ def headlines_table(inputs: Inputs) -> Table | None:
 
 def configuration(config: Config) -> str:
     """The configuration in force as TOML, without the directories of this machine."""
+
     def bare(path: str) -> str:
         return Path(path).name
 
@@ -106,5 +128,3 @@ def _versions() -> list[tuple[str, str]]:
         except PackageNotFoundError:
             continue
     return found
-
-

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.reporting.formats import (
-    UNKNOWN,
     drawdown,
     fraction,
     inside,
@@ -18,16 +17,16 @@ from pipeline.reporting.formats import (
     sessions,
 )
 from pipeline.reporting.inputs import Inputs
-from pipeline.reporting.strategy import row_of
+from pipeline.reporting.strategy import narrower, row_of, tickers_of, typical_range
 
 DATA_LABELS = {"sample": "Bundled sample data", "files": "Your own files", "yahoo": "Yahoo Finance data"}
 SIMULATED = (
-    "Headlines are SIMULATED: recaps generated from prices, because no freely licensed dated headlines exist. "
+    "Headlines are SIMULATED: recaps generated from prices, because no freely licensed dated ones exist. "
     "Simulated text: plumbing only, evidence of nothing."
 )
 HINDSIGHT = (
     "The tickers were chosen with hindsight: companies and indices that are still known today. "
-    "Returns of every strategy look better than they could have been; comparisons between strategies suffer less."
+    "Every strategy's return looks better than it could have been; comparisons between them suffer less."
 )
 
 
@@ -54,11 +53,9 @@ def big_figures(inputs: Inputs) -> list[Figure]:
 def caveats(inputs: Inputs) -> list[str]:
     """What a reader must know of the data before the figures."""
     found = [str(inputs.backtest["universe_note"])] if inputs.backtest.get("universe_note") else []
-    if inputs.training["data_label"] == "sample":
-        if not any("hindsight" in text for text in found):
-            found.append(HINDSIGHT)
-        found.insert(0, SIMULATED)
-    return found
+    if inputs.training["data_label"] == "sample" and not any("hindsight" in text for text in found):
+        found.append(HINDSIGHT)
+    return [SIMULATED, *found] if inputs.simulated else found
 
 
 def _forecast_sentence(inputs: Inputs) -> str:
@@ -70,19 +67,30 @@ def _forecast_sentence(inputs: Inputs) -> str:
             f"How far prices may move can be forecast better than by {against}: out of sample the "
             f"{inside(model)} saves {gain} of the {gate['measure']} loss, and is promoted."
         )
-    text = f"{model} does not beat {against} at the gate's level ({gain} of {gate['measure']} loss), so the baseline ships"
+    if not known(gate["low"]) or inputs.evidence["n_effective_blocks"] < inputs.config.evidence.min_blocks:
+        return f"Too few independent sessions for a verdict on the {inside(model)}: the baseline ships."
+    text = (
+        f"The {inside(model)} does not beat {against} at the gate's level "
+        f"({gain} of {gate['measure']} loss), so the baseline ships"
+    )
     smallest = gate.get("smallest_detectable_percent")
-    return text + (f"; a gain below {percent(smallest, 2, sign=False)} could not have been seen." if known(smallest) else ".")
+    return text + (
+        f"; a gain below {percent(smallest, 2, sign=False)} could not have been seen."
+        if known(smallest)
+        else "."
+    )
 
 
 def _use_sentence(inputs: Inputs) -> str:
     held, hold = row_of(inputs, "vol_target"), row_of(inputs, "buy_and_hold")
     if not held or not hold:
         return "No portfolio was backtested."
+    target = fraction(inputs.backtest["target_volatility"], 0)
     text = (
-        f"Positions sized by the shipped forecast kept the portfolio's volatility within {_range(held)} nine sessions in "
-        f"ten (bought and held: {_range(hold)}); its largest fall was {drawdown(held['max_drawdown'])} against "
-        f"{drawdown(hold['max_drawdown'])}."
+        f"Sized by the shipped forecast to {target}, the median ticker's volatility stayed within "
+        f"{typical_range(inputs, 'vol_target')} nine sessions in ten (bought and held: "
+        f"{typical_range(inputs, 'buy_and_hold')}), and the portfolio's largest fall was "
+        f"{drawdown(held['max_drawdown'])} against {drawdown(hold['max_drawdown'])}."
     )
     constant = row_of(inputs, "constant")
     return f"{text} {_sharpe_sentence(held, constant)}" if constant else text
@@ -97,10 +105,6 @@ def _sharpe_sentence(held: dict[str, Any], other: dict[str, Any]) -> str:
     if held["sharpe_low"] > other["sharpe_high"]:
         return f"Its return for its risk is higher than at {name} ({shown})."
     return f"A higher return for its risk than at {name} cannot be claimed ({shown}, intervals overlap)."
-
-
-def _range(row: dict[str, Any]) -> str:
-    return f"{fraction(row.get('realised_vol_p05'), 0)} to {fraction(row.get('realised_vol_p95'), 0)}"
 
 
 def _gain(inputs: Inputs) -> Figure:
@@ -123,18 +127,13 @@ def _qlike(inputs: Inputs) -> str:
 
 
 def _risk(inputs: Inputs) -> Figure:
-    held, constant = row_of(inputs, "vol_target"), row_of(inputs, "constant")
-    low, high = held.get("realised_vol_p05"), held.get("realised_vol_p95")
-    value = f"{number(low * 100, 0)}–{fraction(high, 0)}" if known(low) and known(high) else UNKNOWN  # noqa: RUF001
-    detail = f"volatility, nine sessions in ten; each ticker is sized to {fraction(inputs.backtest['target_volatility'], 0)}"
-    if constant:
-        detail += f". Constant exposure: {_range(constant)}"
-    steadier = known(high) and known(constant.get("realised_vol_p95")) and _width(held) < _width(constant)
-    return Figure("Does it hold its risk?", value, detail, "good" if steadier else "neutral")
-
-
-def _width(row: dict[str, Any]) -> float:
-    return float(row["realised_vol_p95"] - row["realised_vol_p05"])
+    target = fraction(inputs.backtest["target_volatility"], 0)
+    held, constant = (typical_range(inputs, name) for name in ("vol_target", "constant"))
+    detail = f"volatility of the median ticker, nine sessions in ten. Constant exposure: {constant}"
+    tickers = tickers_of(inputs)
+    steadier = bool(tickers) and 2 * sum(narrower(inputs, ticker) for ticker in tickers) > len(tickers)
+    tone = "good" if steadier else "neutral"
+    return Figure(f"Does it hold its target of {target}?", held.replace("% to ", "\N{EN DASH}"), detail, tone)
 
 
 def _fall(inputs: Inputs) -> Figure:
@@ -144,13 +143,19 @@ def _fall(inputs: Inputs) -> Figure:
     if constant:
         detail += f", constant exposure {drawdown(constant.get('max_drawdown'))}"
     rows = [row for row in (hold, constant) if known(row.get("max_drawdown"))]
-    best = known(held.get("max_drawdown")) and all(abs(held["max_drawdown"]) < abs(r["max_drawdown"]) for r in rows)
-    return Figure("Does it fall less far?", drawdown(held.get("max_drawdown")), detail, "good" if best else "neutral")
+    best = known(held.get("max_drawdown")) and all(
+        abs(held["max_drawdown"]) < abs(r["max_drawdown"]) for r in rows
+    )
+    return Figure(
+        "Does it fall less far?", drawdown(held.get("max_drawdown")), detail, "good" if best else "neutral"
+    )
 
 
 def _int8(inputs: Inputs) -> Figure:
     outputs = inputs.equality["outputs"]
-    lowest = min((o["r2"] for o in outputs if o.get("rule") != "max_difference" and known(o["r2"])), default=None)
+    lowest = min(
+        (o["r2"] for o in outputs if o.get("rule") != "max_difference" and known(o["r2"])), default=None
+    )
     passed = bool(inputs.equality["passed"])
     parts = [f"{sum(bool(o['passed']) for o in outputs)} of {len(outputs)} outputs equal"]
     if known(lowest):
@@ -158,4 +163,6 @@ def _int8(inputs: Inputs) -> Figure:
     size = inputs.equality.get("bundle_bytes")
     if known(size):
         parts.append(f"bundle of {number(size / 1024, 0)} KB")
-    return Figure("Is int8 equal to float?", "Yes" if passed else "No", ", ".join(parts), "good" if passed else "bad")
+    return Figure(
+        "Is int8 equal to float?", "Yes" if passed else "No", ", ".join(parts), "good" if passed else "bad"
+    )

@@ -15,34 +15,38 @@ from features.frames import INSTANT, QUANTILES, SESSION
 from pipeline.config import Config, Data
 from pipeline.registry import Registry
 from pipeline.store import Lake, empty, news_id
+from tests.pipeline.report_pieces import (
+    CREATED,
+    HORIZONS,
+    RUN,
+    STRATEGIES,
+    TICKERS,
+    equality,
+    evidence,
+    training,
+)
 
-RUN = "20130329-7"
-CREATED = "2013-03-29T21:00:00+00:00"
-TICKERS = ("AAPL", "IBM", "SPX")
-HORIZONS = (1, 5, 20)
-MODELS = ("unconditional", "ewma", "scale_skip", "student")
-STRATEGIES = {
-    "vol_target": "Volatility target (forecast)",
-    "ewma_target": "Volatility target (EWMA)",
-    "constant": "Constant exposure, equal volatility",
-    "buy_and_hold": "Buy and hold",
-}
 SHAPE = np.array([-2.6, -1.66, -1.24, -0.63, 0.03, 0.66, 1.25, 1.64, 2.5])
 SCRIPT = "<script>document.title='broken'</script> IBM & partners rise"
 
 
-def build(root: Path, status: str = "promoted", data_label: str = "sample") -> Config:
-    """Write a run into `root` and return the configuration that finds it."""
+def build(
+    root: Path, status: str = "promoted", data_label: str = "sample", source: str = "simulated"
+) -> Config:
+    """Write a run into `root` and return the configuration that finds it; an empty source means no news."""
     config = Config(data=Data(lake=root / "lake", artifacts=root / "artifacts"))
     rng = np.random.default_rng(3)
     sessions = pd.bdate_range("2006-01-02", "2013-03-28").astype(SESSION)
     vol = _volatility(rng, len(sessions))
-    returns = {t: vol * k * rng.standard_t(5, len(vol)) * 0.78 for t, k in zip(TICKERS, (1.5, 1.1, 0.9), strict=True)}
+    returns = {
+        t: vol * k * rng.standard_t(5, len(vol)) * 0.78 for t, k in zip(TICKERS, (1.5, 1.1, 0.9), strict=True)
+    }
     lake, registry = Lake(config.data.lake), Registry(config.data.artifacts)
     targets = _targets(sessions, returns)
     lake.replace("targets", targets)
     lake.replace("forecasts", _forecasts(rng, targets, sessions, vol))
-    lake.add_news(_news())
+    if source:
+        lake.add_news(_news(source))
     registry.write_json(RUN, "training.json", training(status, data_label))
     registry.write_json(RUN, "evidence.json", evidence(status, sessions))
     registry.write_json(RUN, "equality.json", equality())
@@ -68,10 +72,18 @@ def _targets(sessions: pd.DatetimeIndex, returns: dict[str, np.ndarray]) -> pd.D
         for h in HORIZONS:
             sums = pd.Series(r).rolling(h).sum().shift(-h)
             rv = (pd.Series(r) ** 2).rolling(h).mean().shift(-h)
-            parts.append(pd.DataFrame({
-                "ticker": ticker, "session": sessions, "horizon": np.int32(h), "log_return": sums, "rv": rv,
-                "z": sums / 0.01,
-            }))  # fmt: skip
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "ticker": ticker,
+                        "session": sessions,
+                        "horizon": np.int32(h),
+                        "log_return": sums,
+                        "rv": rv,
+                        "z": sums / 0.01,
+                    }
+                )
+            )
     frame = pd.concat(parts).dropna().reset_index(drop=True)
     return frame.astype({"ticker": "str", "horizon": "int32"})
 
@@ -85,7 +97,12 @@ def _forecasts(
     for model, noise in (("ewma", 0.18), ("student", 0.08), ("int8", 0.08)):
         seed = np.random.default_rng(5 if model != "ewma" else 6)
         error = np.exp(noise * seed.standard_normal(len(targets)))
-        sigma = by_session.loc[targets["session"]].to_numpy() * scale * np.sqrt(targets["horizon"].to_numpy()) * error
+        sigma = (
+            by_session.loc[targets["session"]].to_numpy()
+            * scale
+            * np.sqrt(targets["horizon"].to_numpy())
+            * error
+        )
         if model == "int8":
             sigma = sigma * (1 + 2e-4 * rng.standard_normal(len(sigma)))
         frame = targets[["ticker", "session", "horizon"]].copy()
@@ -95,116 +112,64 @@ def _forecasts(
         parts.append(frame.assign(model=model, p_up=0.52))
     rows = pd.concat(parts).assign(
         run_id=RUN, bundle_version="", calibrated=True, created_at=pd.Timestamp(CREATED)
-    )  # fmt: skip
+    )
     rows["fold"] = rows["session"].dt.year.astype(str)
     template = empty("forecasts")
     return rows[list(template.columns)].astype(template.dtypes.to_dict()).reset_index(drop=True)
 
 
-def _news() -> pd.DataFrame:
-    titles = (SCRIPT, "Apple shares fall after a terrible quarter", "S&P 500 little changed", "Great gains for IBM")
+def _news(source: str) -> pd.DataFrame:
+    titles = (
+        SCRIPT,
+        "Apple shares fall after a terrible quarter",
+        "S&P 500 little changed",
+        "Great gains for IBM",
+    )
     at = pd.date_range("2013-03-25 15:00", periods=len(titles), freq="D", tz="UTC")
-    rows = pd.DataFrame({
-        "news_id": [news_id("simulated", "", "IBM", str(t), title) for t, title in zip(at, titles, strict=True)],
-        "ticker": ["IBM", "AAPL", "SPX", "IBM"], "published_at": at, "known_at": at, "ingested_at": at,
-        "source": "simulated", "title": titles, "summary": "", "url": "",
-    })  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "news_id": [
+                news_id(source, "", "IBM", str(t), title) for t, title in zip(at, titles, strict=True)
+            ],
+            "ticker": ["IBM", "AAPL", "SPX", "IBM"],
+            "published_at": at,
+            "known_at": at,
+            "ingested_at": at,
+            "source": source,
+            "title": titles,
+            "summary": "",
+            "url": "",
+        }
+    )
     text = ("news_id", "ticker", "source", "title", "summary", "url")
-    return rows.astype({**dict.fromkeys(text, "str"), **dict.fromkeys(("published_at", "known_at", "ingested_at"), INSTANT)})
-
-
-def training(status: str, data_label: str) -> dict[str, Any]:
-    """training.json"""
-    return {
-        "run_id": RUN, "seed": 7, "features": ["observed", "ret_1", "vol_5", "range_20"], "horizons": list(HORIZONS),
-        "tables": {"prices": 0, "news": 0, "features": 0}, "tickers": list(TICKERS),
-        "left_out": [{"ticker": "FB", "reason": "196 sessions, 750 needed"}], "calendar": "XNYS",
-        "decision_lead_minutes": 0, "target_interval": "open_to_open",
-        "folds": [str(year) for year in range(2006, 2014)], "chosen": "student", "status": status,
-        "created_at": CREATED, "data_label": data_label,
-    }  # fmt: skip
-
-
-def evidence(status: str, sessions: pd.DatetimeIndex) -> dict[str, Any]:
-    """evidence.json"""
-    passed = status == "promoted"
-    losses = [
-        {"model": m, "horizon": h, "pinball": (0.0031 - 0.00004 * k) * h**0.5, "qlike": 0.5 - 0.04 * k,
-         "coverage80": 0.79 + 0.004 * k, "brier": 0.2495, "accuracy": 0.521, "n": 5400}
-        for h in HORIZONS for k, m in enumerate(MODELS)
-    ]  # fmt: skip
-    gains = []
-    for h in HORIZONS:
-        for model in ("scale_skip", "student"):
-            for against, base in (("unconditional", 5.0), ("ewma", 1.0 if passed else -0.3)):
-                for measure, k in (("pinball", 1.0), ("qlike", 9.0), ("brier", 0.01), ("accuracy", 0.02)):
-                    gain = base * k * (1 + 0.04 * h) * (1.1 if model == "student" else 1.0)
-                    half = 0.45 * abs(k) * (1 + 0.05 * h)
-                    verdict = "better" if gain > half else "worse" if gain < -half else "not distinguishable"
-                    gains.append({
-                        "model": model, "against": against, "horizon": h, "measure": measure, "gain_percent": gain,
-                        "low": gain - half, "high": gain + half, "p_value": 0.0004, "verdict": verdict,
-                    })  # fmt: skip
-    gains[-1].update(low=None, high=None, p_value=None, verdict="too few blocks")
-    var = [
-        {"model": m, "ticker": t, "horizon": 1, "level": level, "exceedances": n, "expected": e, "n": 1885,
-         "kupiec_p": 0.31, "christoffersen_p": None if t == "pooled" else 0.04}
-        for m in ("ewma", "student") for t in (*TICKERS, "pooled") for level, n, e in ((0.95, 99, 94.2), (0.99, 22, 18.9))
-    ]  # fmt: skip
-    gain = 1.12 if passed else -0.2
-    return {
-        "primary": "pinball", "baseline": "ewma", "confidence": 0.95, "gate_level": 0.01, "block_sessions": 60,
-        "n_sessions": len(sessions), "n_effective_blocks": 31, "first": f"{sessions[0]:%Y-%m-%d}",
-        "last": f"{sessions[-1]:%Y-%m-%d}", "tickers": list(TICKERS), "horizons": list(HORIZONS), "models": list(MODELS),
-        "losses": losses, "gains": gains,
-        "gate": {
-            "model": "student", "against": "ewma", "measure": "pinball", "gain_percent": gain, "low": gain - 0.5,
-            "high": gain + 0.5, "level": 0.01, "passed": passed, "smallest_detectable_percent": 0.6,
-            "sentence": f"student against ewma: {gain:+.2f}% of pinball loss; the gate is {'passed' if passed else 'not passed'}.",
-        },
-        "var": var,
-        "direction": {
-            "sentence": "Direction: no model beats always-up at any horizon.",
-            "rows": [{"model": m, "horizon": h, "accuracy": 0.521, "low": 0.497, "high": 0.545}
-                     for m in ("always_up", "student") for h in HORIZONS],
-        },
-        "text_ablation": {
-            "sentence": "The text features change the pinball loss by +0.01% [-0.05, +0.07]: not distinguishable from nothing.",
-            "rows": [{"model": "scale_skip", "against": "scale_skip_without_text", "horizon": 5, "measure": "pinball",
-                      "gain_percent": 0.01, "low": -0.05, "high": 0.07, "p_value": 0.7, "verdict": "not distinguishable"}],
-        },
-    }  # fmt: skip
-
-
-def equality() -> dict[str, Any]:
-    """equality.json"""
-    outputs = [
-        {"output": name, "horizon": h, "r2": 0.99981 if name != "location" else None, "max_difference": 4.1e-5,
-         "passed": True, "rule": "r2" if name != "location" else "max_difference"}
-        for name in ("location", "scale_down", "scale_up", "logit") for h in HORIZONS
-    ]  # fmt: skip
-    return {
-        "folds": [str(year) for year in range(2006, 2014)], "outputs": outputs, "window_panel_max_difference": 2.4e-7,
-        "integer_body_equal": True, "weight_change_p99": 0.0004, "passed": True, "bundle_version": "20130329-7-a1",
-        "pinball": [{"horizon": h, "float": 0.003 * h**0.5, "int8": 0.003 * h**0.5 * 1.00001, "gain_percent": -0.001,
-                     "low": -0.004, "high": 0.002} for h in HORIZONS],
-        "bundle_bytes": 61_440, "int8_nodes": ["Conv", "Conv", "Conv"],
-    }  # fmt: skip
+    return rows.astype(
+        {**dict.fromkeys(text, "str"), **dict.fromkeys(("published_at", "known_at", "ingested_at"), INSTANT)}
+    )
 
 
 def _fold(year: int) -> dict[str, Any]:
     return {
-        "train_first": "2000-01-03", "train_last": f"{year - 1}-11-20", "test_first": f"{year}-01-02",
-        "test_last": f"{year}-12-31", "body_weight": 0.5, "alpha": 1000.0,
-    }  # fmt: skip
+        "train_first": "2000-01-03",
+        "train_last": f"{year - 1}-11-20",
+        "test_first": f"{year}-01-02",
+        "test_last": f"{year}-12-31",
+        "body_weight": 0.5,
+        "alpha": 1000.0,
+    }
 
 
-def _backtest(registry: Registry, sessions: pd.DatetimeIndex, vol: np.ndarray, returns: dict[str, np.ndarray]) -> None:
+def _backtest(
+    registry: Registry, sessions: pd.DatetimeIndex, vol: np.ndarray, returns: dict[str, np.ndarray]
+) -> None:
     scopes = {**returns, "portfolio": np.mean(list(returns.values()), axis=0)}
     names, owners, wealth, realised, rows = [], [], [], [], []
     for scope, r in scopes.items():
-        held = {"vol_target": 0.0055 / vol, "ewma_target": 0.0053 / np.roll(vol, 12), "constant": np.full(len(r), 0.42),
-                "buy_and_hold": np.ones(len(r))}  # fmt: skip
+        held = {
+            "vol_target": 0.0055 / vol,
+            "ewma_target": 0.0053 / np.roll(vol, 12),
+            "constant": np.full(len(r), 0.42),
+            "buy_and_hold": np.ones(len(r)),
+        }
         for name, weight in held.items():
             gained = weight * (r + 0.0003)
             path = np.cumprod(1 + gained)
@@ -213,22 +178,42 @@ def _backtest(registry: Registry, sessions: pd.DatetimeIndex, vol: np.ndarray, r
             owners.append(scope)
             wealth.append(path)
             realised.append(rolling)
-            rows.append({
-                "strategy": name, "label": STRATEGIES[name], "scope": scope,
-                "annual_return": float(path[-1] ** (252 / len(r)) - 1),
-                "annual_volatility": float(gained.std() * 252**0.5),
-                "sharpe": float(gained.mean() / gained.std() * 252**0.5), "sharpe_low": -0.1, "sharpe_high": 1.2,
-                "max_drawdown": float((path / np.maximum.accumulate(path) - 1).min()),
-                "realised_vol_p05": float(np.nanquantile(rolling, 0.05)),
-                "realised_vol_p95": float(np.nanquantile(rolling, 0.95)), "turnover_per_year": 4.2,
-                "cost_per_year_percent": 0.13, "breakeven_bps": 41.0 if name != "buy_and_hold" else None,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "strategy": name,
+                    "label": STRATEGIES[name],
+                    "scope": scope,
+                    "annual_return": float(path[-1] ** (252 / len(r)) - 1),
+                    "annual_volatility": float(gained.std() * 252**0.5),
+                    "sharpe": float(gained.mean() / gained.std() * 252**0.5),
+                    "sharpe_low": -0.1,
+                    "sharpe_high": 1.2,
+                    "max_drawdown": float((path / np.maximum.accumulate(path) - 1).min()),
+                    "realised_vol_p05": float(np.nanquantile(rolling, 0.05)),
+                    "realised_vol_p95": float(np.nanquantile(rolling, 0.95)),
+                    "turnover_per_year": 4.2,
+                    "cost_per_year_percent": 0.13,
+                    "breakeven_bps": 41.0 if name != "buy_and_hold" else None,
+                }
+            )
     first, last = (f"{sessions[at]:%Y-%m-%d}" for at in (0, -1))
-    registry.write_json(RUN, "backtest.json", {
-        "first": first, "last": last, "costs": {"half_spread_bps": 2.0, "commission_bps": 1.0},
-        "target_volatility": 0.1, "universe_note": "", "strategies": rows,
-    })  # fmt: skip
+    registry.write_json(
+        RUN,
+        "backtest.json",
+        {
+            "first": first,
+            "last": last,
+            "costs": {"half_spread_bps": 2.0, "commission_bps": 1.0},
+            "target_volatility": 0.1,
+            "universe_note": "",
+            "strategies": rows,
+        },
+    )
     np.savez(
-        registry.run_dir(RUN) / "backtest_curves.npz", sessions=sessions.to_numpy().astype("datetime64[D]"),
-        strategy=np.array(names), scope=np.array(owners), wealth=np.array(wealth), realised_vol=np.array(realised),
-    )  # fmt: skip
+        registry.run_dir(RUN) / "backtest_curves.npz",
+        sessions=sessions.to_numpy().astype("datetime64[D]"),
+        strategy=np.array(names),
+        scope=np.array(owners),
+        wealth=np.array(wealth),
+        realised_vol=np.array(realised),
+    )

@@ -1,0 +1,192 @@
+"""The JSON files of a finished run, by the contract, with synthetic figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+RUN = "20130329-7"
+CREATED = "2013-03-29T21:00:00+00:00"
+TICKERS = ("AAPL", "IBM", "SPX")
+HORIZONS = (1, 5, 20)
+MODELS = ("unconditional", "ewma", "scale_skip", "student")
+STRATEGIES = {
+    "vol_target": "Volatility target (forecast)",
+    "ewma_target": "Volatility target (EWMA)",
+    "constant": "Constant exposure, equal volatility",
+    "buy_and_hold": "Buy and hold",
+}
+
+
+def training(status: str, data_label: str) -> dict[str, Any]:
+    """training.json"""
+    return {
+        "run_id": RUN,
+        "seed": 7,
+        "features": ["observed", "ret_1", "vol_5", "range_20"],
+        "horizons": list(HORIZONS),
+        "tables": {"prices": 0, "news": 0, "features": 0},
+        "tickers": list(TICKERS),
+        "left_out": [{"ticker": "FB", "reason": "196 sessions, 750 needed"}],
+        "calendar": "XNYS",
+        "decision_lead_minutes": 0,
+        "target_interval": "open_to_open",
+        "folds": [str(year) for year in range(2006, 2014)],
+        "chosen": "student" if status == "promoted" else "ewma",
+        "status": status,
+        "created_at": CREATED,
+        "data_label": data_label,
+    }
+
+
+def evidence(status: str, sessions: pd.DatetimeIndex) -> dict[str, Any]:
+    """evidence.json"""
+    passed = status == "promoted"
+    losses = [
+        {
+            "model": m,
+            "horizon": h,
+            "pinball": 0.31 - 0.004 * k,
+            "qlike": 0.5 - 0.04 * k,
+            "coverage80": 0.79 + 0.004 * k,
+            "brier": 0.2495,
+            "accuracy": 0.521,
+            "n": 5400,
+        }
+        for h in HORIZONS
+        for k, m in enumerate(MODELS)
+    ]
+    gains = []
+    for h in HORIZONS:
+        for model in ("scale_skip", "student"):
+            bases = {"unconditional": 5.0, "ewma": 1.0 if passed else -0.3, "scale_skip": 0.2}
+            for against, base in bases.items():
+                if against == model:
+                    continue
+                for measure, k in (("pinball", 1.0), ("qlike", 9.0), ("brier", 0.01)):
+                    gain = base * k * (1 + 0.04 * h) * (1.1 if model == "student" else 1.0)
+                    half = 0.45 * abs(k) * (1 + 0.05 * h)
+                    verdict = "better" if gain > half else "worse" if gain < -half else "not distinguishable"
+                    gains.append(
+                        {
+                            "model": model,
+                            "against": against,
+                            "horizon": h,
+                            "measure": measure,
+                            "gain_percent": gain,
+                            "low": gain - half,
+                            "high": gain + half,
+                            "p_value": 0.0004,
+                            "verdict": verdict,
+                        }
+                    )
+    gains[-1].update(low=None, high=None, p_value=None, verdict="too few blocks")
+    var = [
+        {
+            "model": m,
+            "ticker": t,
+            "horizon": 1,
+            "level": level,
+            "exceedances": n,
+            "expected": e,
+            "n": 1885,
+            "kupiec_p": 0.31,
+            "christoffersen_p": None if t == "pooled" else 0.04,
+        }
+        for m in ("ewma", "student")
+        for t in (*TICKERS, "pooled")
+        for level, n, e in ((0.95, 99, 94.2), (0.99, 22, 18.9))
+    ]
+    gain = 1.12 if passed else -0.2
+    return {
+        "primary": "pinball",
+        "baseline": "ewma",
+        "confidence": 0.95,
+        "gate_level": 0.01,
+        "block_sessions": 60,
+        "n_sessions": len(sessions),
+        "n_effective_blocks": 31,
+        "first": f"{sessions[0]:%Y-%m-%d}",
+        "last": f"{sessions[-1]:%Y-%m-%d}",
+        "tickers": list(TICKERS),
+        "horizons": list(HORIZONS),
+        "models": list(MODELS),
+        "losses": losses,
+        "gains": gains,
+        "gate": {
+            "model": "student",
+            "against": "ewma",
+            "measure": "pinball",
+            "gain_percent": gain,
+            "low": gain - 0.5,
+            "high": gain + 0.5,
+            "level": 0.01,
+            "passed": passed,
+            "smallest_detectable_percent": 0.6,
+            "sentence": f"student against ewma: {gain:+.2f}% of pinball loss; passed: {passed}.",
+        },
+        "var": var,
+        "direction": {
+            "sentence": "Direction: no model beats always-up at any horizon.",
+            "rows": [
+                {"model": m, "horizon": h, "accuracy": 0.521, "low": 0.497, "high": 0.545}
+                for m in ("always_up", "student")
+                for h in HORIZONS
+            ],
+        },
+        "text_ablation": {
+            "sentence": "Text improves no measure beyond its interval.",
+            "rows": [
+                {
+                    "model": "with_text",
+                    "against": "without_text",
+                    "horizon": 5,
+                    "measure": "pinball",
+                    "gain_percent": 0.01,
+                    "low": -0.05,
+                    "high": 0.07,
+                    "p_value": 0.7,
+                    "verdict": "not distinguishable",
+                }
+            ],
+        },
+    }
+
+
+def equality() -> dict[str, Any]:
+    """equality.json"""
+    outputs = [
+        {
+            "output": name,
+            "horizon": h,
+            "r2": 0.99981 if name != "location" else None,
+            "max_difference": 4.1e-5,
+            "passed": True,
+            "rule": "r2" if name != "location" else "max_difference",
+        }
+        for name in ("location", "scale_down", "scale_up", "logit")
+        for h in HORIZONS
+    ]
+    return {
+        "folds": [str(year) for year in range(2006, 2014)],
+        "outputs": outputs,
+        "window_panel_max_difference": 2.4e-7,
+        "integer_body_equal": True,
+        "weight_change_p99": 0.0004,
+        "passed": True,
+        "bundle_version": "20130329-7-a1",
+        "pinball": [
+            {
+                "horizon": h,
+                "float": 0.3,
+                "int8": 0.3001,
+                "gain_percent": -0.001,
+                "low": -0.004,
+                "high": 0.002,
+            }
+            for h in HORIZONS
+        ],
+        "bundle_bytes": 61_440,
+        "int8_nodes": ["Conv", "Conv", "Conv"],
+    }

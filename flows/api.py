@@ -98,6 +98,13 @@ def flow_run(url: str, flow_run_id: str) -> list[Run]:
     return [_run(row, flow), *(_run(task, flow, task["name"]) for task in tasks)]
 
 
+def close_unfinished(url: str) -> None:
+    """Mark as crashed the runs that were going on when an earlier server was stopped or killed."""
+    for row in _flow_runs(url, {"state": {"type": {"any_": ["RUNNING", "PENDING"]}}}, "START_TIME_DESC", 200):
+        state = {"type": "CRASHED", "message": "the server was stopped during this run"}
+        _request(f"{url}/api/flow_runs/{row['id']}/set_state", {"state": state, "force": True})
+
+
 def run_table(runs: list[Run]) -> str:
     """Flow runs and task runs as an aligned table; tasks are indented under their flow."""
     rows = [("run", "state", "attempts", "seconds", "started")]

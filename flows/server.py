@@ -151,6 +151,7 @@ class Home:
         command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
         server = self._spawn("server", command, environment)
         self._await("server", server, lambda: api.healthy(url))
+        api.close_unfinished(url)
         say("registering the deployments ...")
         command = ["flows.deployments"]
         if self.config_path is not None:
@@ -191,7 +192,7 @@ class Home:
 
     def _stop(self) -> int:
         state = self.state()
-        stopped = 0 if state is None else stop(state.token, first=state.runner)
+        stopped = 0 if state is None else stop(state.token, last=state.server)
         self._state.unlink(missing_ok=True)
         return stopped
 
@@ -217,8 +218,8 @@ def processes(token: str) -> list[int]:
     return sorted(found)
 
 
-def stop(token: str, first: int | None = None) -> int:
-    """End every process with the token: the serving one first, so that it can still pause its schedules.
+def stop(token: str, last: int | None = None) -> int:
+    """End every process with the token; the server last, so that the others can still tell it how they ended.
 
     Returns:
         How many there were.
@@ -227,9 +228,9 @@ def stop(token: str, first: int | None = None) -> int:
         ServerError: one outlived SIGKILL.
     """
     present = processes(token)
-    if first in present:
-        _signal([first], signal.SIGTERM)
-        _gone(lambda: [pid for pid in processes(token) if pid == first], GRACE_SECONDS)
+    if last in present:
+        _signal([pid for pid in present if pid != last], signal.SIGTERM)
+        _gone(lambda: [pid for pid in processes(token) if pid != last], GRACE_SECONDS)
     _signal(processes(token), signal.SIGTERM)
     if not _gone(lambda: processes(token), GRACE_SECONDS):
         _signal(processes(token), signal.SIGKILL)

@@ -156,6 +156,42 @@ def test_up_recovers_from_a_killed_server(empty_project: Any) -> None:
         assert empty_project.tradewind("down").returncode == 0
 
 
+SLEEPING_INGEST = """
+import sys, time, types
+ingest = types.ModuleType("pipeline.ingest")
+ingest.run = lambda config, progress: time.sleep(200)
+sys.modules["pipeline.ingest"] = ingest
+"""
+
+
+@pytest.mark.slow
+def test_down_ends_a_run_too_and_it_does_not_stay_running(
+    empty_project: Any, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    code = tmp_path_factory.mktemp("code")
+    (code / "sitecustomize.py").write_text(SLEEPING_INGEST)
+    monkeypatch.setenv("PYTHONPATH", str(code))
+    port = f"flows.port={free_port()}"
+    assert empty_project.tradewind("up", "--set", port, "--set", "flows.daily_cron=* * * * *").returncode == 0
+    home = Home(empty_project.root / "tradewind.toml")
+    state = home.state()
+    assert state is not None
+    try:
+        deadline = time.monotonic() + 120
+        while not (runs := api.last_runs(state.url)) or runs[0].state != "Running":
+            assert time.monotonic() < deadline, "no run was started"
+            time.sleep(0.5)
+        time.sleep(1)
+        assert len(processes(state.token)) == 3
+        assert empty_project.tradewind("down").returncode == 0
+        assert processes(state.token) == []
+        assert [members_of_group(group) for group in (state.server, state.runner)] == [[], []]
+        assert empty_project.tradewind("up", "--set", port).returncode == 0
+        assert [run.state for run in api.last_runs(state.url)] == ["Crashed"]
+    finally:
+        assert empty_project.tradewind("down").returncode == 0
+
+
 def test_down_spares_a_stranger_with_a_recorded_id(empty_project: Any) -> None:
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:

@@ -169,12 +169,12 @@ def var_chart(inputs: Inputs, rows: pd.DataFrame) -> Chart | None:
         x = np.stack([days, days, days], axis=1).ravel()
         y = np.stack([np.zeros_like(came), came, np.full_like(came, np.nan)], axis=1).ravel()
         axes.plot(x, y, color=charts.GREY, lw=0.5 if narrow else 0.7, alpha=0.55)
-        axes.plot(days, var95, color=charts.ACCENT, lw=1.1)
-        axes.plot(days, var99, color=charts.WARM, lw=1.1)
-        size = 2.6 if narrow else 3.8
+        axes.plot(days, var95, color=charts.ACCENT, lw=0.9)
+        axes.plot(days, var99, color=charts.WARM, lw=0.9)
+        size = 3.0 if narrow else 4.6
         only95 = below95 & ~below99
-        axes.plot(days[only95], came[only95], "o", mfc="none", mec=charts.BAD, mew=0.9, ms=size)
-        axes.plot(days[below99], came[below99], "o", color=charts.BAD, ms=size + 1, mew=0)
+        axes.plot(days[only95], came[only95], "o", mfc="none", mec=charts.BAD, mew=1.0, ms=size, zorder=5)
+        axes.plot(days[below99], came[below99], "o", color=charts.BAD, ms=size + 1, mew=0, zorder=6)
         charts.percent_axis(axes, 0, sign=True)
         charts.shade_year(axes, days)
         charts.time_axis(axes, narrow)

@@ -51,7 +51,10 @@ _REQUIRED = {
         ),
     ),
     "equality.json": ("tradewind compress", ("outputs", "passed")),
-    "backtest.json": ("tradewind backtest", ("first", "last", "costs", "target_volatility", "strategies")),
+    "backtest.json": (
+        "tradewind backtest",
+        ("first", "last", "costs", "target_volatility", "rolling_sessions", "strategies"),
+    ),
 }
 
 _INDEX_TICKERS = ("SPX", "^GSPC", "SP500", "SPY", "GSPC")

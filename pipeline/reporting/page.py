@@ -129,7 +129,7 @@ def _equality(inputs: Inputs) -> Section:
     pinball = equality.pinball_table(inputs)
     both = (("Pinball loss", pinball),) if pinball else ()
     body = inputs.equality.get("integer_body_equal")
-    lead = "The int8 network that ships was compared with its float original on every out-of-sample fold."
+    lead = "The int8 network was compared with its float original on every out-of-sample fold."
     if body is not None:
         lead += f" An integer-only reference agrees with it {'bit for bit' if body else 'NOT bit for bit'}."
     return Section(

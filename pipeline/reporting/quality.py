@@ -31,6 +31,7 @@ MEASURES = {
     "accuracy": "Accuracy",
 }
 DRAWN = ("pinball", "qlike")
+_AGAINST = ("ewma", "unconditional", "scale_skip")
 _VERDICT_COLOURS = {"better": charts.ACCENT, "worse": charts.BAD}
 
 
@@ -42,13 +43,16 @@ def forest_chart(inputs: Inputs) -> Chart | None:
     if not gains:
         return None
     panels = sorted(
-        {(g["measure"], g["against"]) for g in gains}, key=lambda p: (p[1] != "ewma", p[1], DRAWN.index(p[0]))
+        {(g["measure"], g["against"]) for g in gains},
+        key=lambda p: (_AGAINST.index(p[1]) if p[1] in _AGAINST else 9, p[1], DRAWN.index(p[0])),
     )
-    rows = max(sum((g["measure"], g["against"]) == panel for g in gains) for panel in panels)
+    sizes = [sum((g["measure"], g["against"]) == panel for g in gains) + 2 for panel in panels]
+    pairs = [max(sizes[at : at + 2]) for at in range(0, len(sizes), 2)]
 
     def paint(figure: Figure, narrow: bool) -> None:
         columns = 1 if narrow else 2
-        grid = figure.subplots(-(-len(panels) // columns), columns, squeeze=False)
+        ratios = sizes if narrow else pairs
+        grid = figure.subplots(len(ratios), columns, squeeze=False, height_ratios=ratios)
         for axes in grid.ravel()[len(panels) :]:
             axes.set_visible(False)
         for axes, (measure, against) in zip(grid.ravel(), panels, strict=False):
@@ -65,11 +69,11 @@ def forest_chart(inputs: Inputs) -> Chart | None:
         (charts.BAD, "worse"),
     ):
         key.add(colour, text, "dot")
-    height = 52 + 24 * rows
-    heights = (height * -(-len(panels) // 2), height * len(panels))
+    heights = (25 * sum(pairs), 25 * sum(sizes))
     title = _forest_title(inputs)
     note = (
-        "Loss saved, in percent of the baseline's loss; right of zero is better. Bars: "
+        "Loss saved, in percent of the baseline's loss; right of zero is better; after each model the "
+        "sessions ahead. Bars: "
         f"{fraction(inputs.evidence['confidence'], 0)} interval, blocks of sessions resampled."
     )
     return charts.draw(

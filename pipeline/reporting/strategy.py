@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.reporting.formats import (
     STRATEGY_LABELS,
+    UNKNOWN,
     Table,
     drawdown,
     fraction,
@@ -71,6 +72,7 @@ _HEAD = (
     "Nine sessions in ten",
     "Sharpe",
     "Sharpe, interval",
+    "Sharpe against constant",
     "Largest fall",
     "Turnover a year",
     "Cost a year",
@@ -86,11 +88,20 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         shown_range(row),
         number(row.get("sharpe"), 2, sign=True),
         interval(row.get("sharpe_low"), row.get("sharpe_high"), 2, unit=""),
+        _sharpe_gain(row),
         drawdown(row.get("max_drawdown")),
         number(row.get("turnover_per_year"), 1) + ("×" if known(row.get("turnover_per_year")) else ""),  # noqa: RUF001
         percent(row.get("cost_per_year_percent"), 2, sign=False),
         number(breakeven, 0) + (" bps" if known(breakeven) else ""),
     )
+
+
+def _sharpe_gain(row: dict[str, Any]) -> str:
+    gain = row.get("sharpe_gain")
+    if row["strategy"] == "constant" or not known(gain):
+        return UNKNOWN
+    span = interval(row.get("sharpe_gain_low"), row.get("sharpe_gain_high"), 2, unit="")
+    return f"{number(gain, 2, sign=True)} {span}"
 
 
 def range_of(row: dict[str, Any]) -> tuple[float, float] | None:

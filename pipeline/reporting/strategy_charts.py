@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.reporting import charts
 from pipeline.reporting.charts import STRATEGY_COLOURS, Chart, Key
-from pipeline.reporting.formats import drawdown, fraction, inside, known, number
+from pipeline.reporting.formats import drawdown, fraction, known, number
 from pipeline.reporting.inputs import Inputs
 from pipeline.reporting.strategy import (
     ORDER,
@@ -27,6 +27,12 @@ from pipeline.reporting.strategy import (
 DRAWN_TICKERS = 24
 DRAWN_PANELS = 9
 COMPARED = ("vol_target", "constant", "buy_and_hold")
+_SAID = {
+    "vol_target": "sized by the forecast",
+    "ewma_target": "sized by EWMA",
+    "constant": "at constant exposure",
+    "buy_and_hold": "bought and held",
+}
 
 
 def strategy_charts(inputs: Inputs) -> list[Chart]:
@@ -90,7 +96,7 @@ def volatility_chart(inputs: Inputs) -> Chart:
     key.add(charts.INK, f"target of each ticker, {fraction(target, 0)}", "dash")
     alt = f"Line chart of trailing annualised volatility. {title}."
     note = (
-        "Annualised volatility of trailing returns. The target holds for each ticker's sleeve; "
+        f"{_rolling(inputs)}. The target holds for each ticker's sleeve; "
         "a portfolio of several sleeves moves less than one."
     )
     return charts.draw("volatility", title + ".", alt, paint, (320, 290), key, note)
@@ -100,10 +106,8 @@ def drawdown_chart(inputs: Inputs) -> Chart:
     """Distance below the highest value so far."""
     lines = _lines(inputs)
     falls = {name: _fall(wealth) for name, (wealth, _) in lines.items()}
-    worst = {name: drawdown(row_of(inputs, name).get("max_drawdown")) for name in lines}
-    title = "Largest fall: " + ", ".join(
-        f"{inside(label(inputs, name))} {fall}" for name, fall in worst.items()
-    )
+    worst = [f"{drawdown(row_of(inputs, name).get('max_drawdown'))} {_SAID[name]}" for name in lines]
+    title = "Largest fall: " + ", ".join(worst)
 
     def paint(figure: Figure, narrow: bool) -> None:
         axes = figure.add_subplot()
@@ -159,7 +163,7 @@ def panels_chart(inputs: Inputs) -> Chart | None:
     key.add(charts.INK, f"target, {fraction(target, 0)}", "dash")
     rows = -(-len(tickers) // min(3, len(tickers)))
     alt = f"Small line charts of trailing volatility, one for each ticker. {title}."
-    note = "Annualised volatility of trailing returns of each ticker's sleeve." + _only(inputs, DRAWN_PANELS)
+    note = f"{_rolling(inputs)} of each ticker's sleeve." + _only(inputs, DRAWN_PANELS)
     return charts.draw(
         "panels", title + ".", alt, paint, (40 + 190 * rows, 30 + 150 * len(tickers)), key, note
     )
@@ -206,6 +210,10 @@ def ranges_chart(inputs: Inputs) -> Chart | None:
         key,
         _only(inputs, DRAWN_TICKERS).strip(),
     )
+
+
+def _rolling(inputs: Inputs) -> str:
+    return f"Annualised volatility of the last {inputs.backtest['rolling_sessions']} sessions"
 
 
 def _only(inputs: Inputs, most: int) -> str:

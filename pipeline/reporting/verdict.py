@@ -26,7 +26,8 @@ SIMULATED = (
 )
 HINDSIGHT = (
     "The tickers were chosen with hindsight: companies and indices that are still known today. "
-    "Every strategy's return looks better than it could have been; comparisons between them suffer less."
+    "Every strategy's return looks better than it could have been; comparisons between them suffer less. "
+    "Cash earns nothing."
 )
 
 
@@ -52,9 +53,10 @@ def big_figures(inputs: Inputs) -> list[Figure]:
 
 def caveats(inputs: Inputs) -> list[str]:
     """What a reader must know of the data before the figures."""
-    found = [str(inputs.backtest["universe_note"])] if inputs.backtest.get("universe_note") else []
-    if inputs.training["data_label"] == "sample" and not any("hindsight" in text for text in found):
-        found.append(HINDSIGHT)
+    if inputs.training["data_label"] == "sample":
+        found = [HINDSIGHT]
+    else:
+        found = [str(inputs.backtest["universe_note"])] if inputs.backtest.get("universe_note") else []
     return [SIMULATED, *found] if inputs.simulated else found
 
 
@@ -92,19 +94,21 @@ def _use_sentence(inputs: Inputs) -> str:
         f"{typical_range(inputs, 'buy_and_hold')}), and the portfolio's largest fall was "
         f"{drawdown(held['max_drawdown'])} against {drawdown(hold['max_drawdown'])}."
     )
-    constant = row_of(inputs, "constant")
-    return f"{text} {_sharpe_sentence(held, constant)}" if constant else text
+    return f"{text} {_sharpe_sentence(held)}"
 
 
-def _sharpe_sentence(held: dict[str, Any], other: dict[str, Any]) -> str:
-    name = "constant exposure of equal volatility"
-    figures = [row.get(key) for row in (held, other) for key in ("sharpe", "sharpe_low", "sharpe_high")]
-    if not all(known(figure) for figure in figures):
-        return f"A higher return for its risk than at {name} is not claimed."
-    shown = f"Sharpe {number(held['sharpe'])} against {number(other['sharpe'])}"
-    if held["sharpe_low"] > other["sharpe_high"]:
-        return f"Its return for its risk is higher than at {name} ({shown})."
-    return f"A higher return for its risk than at {name} cannot be claimed ({shown}, intervals overlap)."
+def _sharpe_sentence(held: dict[str, Any]) -> str:
+    """Whether the return for the risk taken is higher than at constant exposure of equal volatility."""
+    name = "at constant exposure of equal volatility"
+    gain, low, high = (held.get(f"sharpe_gain{end}") for end in ("", "_low", "_high"))
+    if not (known(gain) and known(low) and known(high)):
+        return f"A higher Sharpe ratio than {name} is not claimed."
+    shown = f"{number(gain, 2, sign=True)} {interval(low, high, 2, unit='')}"
+    if low > 0:
+        return f"Its Sharpe ratio is higher than {name}: {shown}."
+    if high < 0:
+        return f"Its Sharpe ratio is lower than {name}: {shown}."
+    return f"A higher Sharpe ratio than {name} cannot be claimed: {shown}."
 
 
 def _gain(inputs: Inputs) -> Figure:

@@ -14,7 +14,7 @@ MODELS = ("unconditional", "ewma", "scale_skip", "student")
 STRATEGIES = {
     "vol_target": "Volatility target (forecast)",
     "ewma_target": "Volatility target (EWMA)",
-    "constant": "Constant exposure, equal volatility",
+    "constant": "Constant exposure, equal volatility (set with hindsight)",
     "buy_and_hold": "Buy and hold",
 }
 

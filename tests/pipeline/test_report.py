@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -243,7 +244,15 @@ def test_unknown_figures_become_a_dash(tmp_path: Path) -> None:
     config = build(tmp_path)
     registry = Registry(config.data.artifacts)
     backtest = registry.read_json(RUN, "backtest.json")
-    blank = ("sharpe", "sharpe_low", "sharpe_high", "realised_vol_p05", "realised_vol_p95", "breakeven_bps")
+    blank = (
+        "sharpe",
+        "sharpe_low",
+        "sharpe_high",
+        "sharpe_gain",
+        "realised_vol_p05",
+        "realised_vol_p95",
+        "breakeven_bps",
+    )
     edit(config, "backtest.json", strategies=[{**r, **dict.fromkeys(blank)} for r in backtest["strategies"]])
     evidence = registry.read_json(RUN, "evidence.json")
     unsure = {"low": None, "high": None, "p_value": None, "verdict": "too few blocks"}
@@ -324,14 +333,24 @@ def test_the_ticker_in_detail_is_the_index_if_there_is_one(loaded: inputs.Inputs
     assert strategy.tickers_of(loaded) == sorted(TICKERS)
 
 
-def test_a_higher_sharpe_is_claimed_only_when_the_intervals_part(tmp_path: Path) -> None:
-    config = build(tmp_path)
-    assert "cannot be claimed" in verdict.sentences(inputs.load(config))[1]
-    rows = Registry(config.data.artifacts).read_json(RUN, "backtest.json")["strategies"]
-    apart = [{**row, "sharpe_low": 1.0, "sharpe_high": 2.0} if row["strategy"] == "vol_target"
-             else {**row, "sharpe_low": 0.1, "sharpe_high": 0.9} for row in rows]  # fmt: skip
-    edit(config, "backtest.json", strategies=apart)
-    assert "is higher than at constant exposure" in verdict.sentences(inputs.load(config))[1]
+@pytest.mark.parametrize(
+    ("low", "high", "wanted"),
+    [
+        (-0.1, 0.3, "volatility cannot be claimed: +0.11 [\N{MINUS SIGN}0.10, +0.30]."),
+        (0.05, 0.3, "Its Sharpe ratio is higher than"),
+        (-0.3, -0.1, "Its Sharpe ratio is lower than"),
+        (None, None, "is not claimed"),
+    ],
+)
+def test_a_higher_sharpe_is_claimed_only_when_its_interval_allows(
+    loaded: inputs.Inputs, low: float | None, high: float | None, wanted: str
+) -> None:
+    rows = [
+        {**row, "sharpe_gain_low": low, "sharpe_gain_high": high} if row["strategy"] == "vol_target" else row
+        for row in loaded.backtest["strategies"]
+    ]
+    changed = replace(loaded, backtest={**loaded.backtest, "strategies": rows})
+    assert wanted in verdict.sentences(changed)[1]
 
 
 def test_an_unequal_int8_network_is_said_to_be(tmp_path: Path) -> None:

@@ -94,10 +94,12 @@ def test_every_chart_is_drawn_at_a_readable_size(browser: Any, address: str, wid
     open_at(browser, address, width)
     charts = browser.execute_script(
         """return [...document.querySelectorAll('figure.chart')].map(chart => {
-             const shown = [...chart.querySelectorAll('svg')].filter(svg => svg.getBoundingClientRect().width > 0);
+             const all = [...chart.querySelectorAll('svg')];
+             const shown = all.filter(svg => svg.getBoundingClientRect().width > 0);
              const sizes = [...shown[0].querySelectorAll('text')].map(t => t.getBoundingClientRect().height);
              return {name: chart.id, shown: shown.length, width: shown[0].getBoundingClientRect().width,
-                     height: shown[0].getBoundingClientRect().height, marks: shown[0].querySelectorAll('path,use').length,
+                     height: shown[0].getBoundingClientRect().height,
+                     marks: shown[0].querySelectorAll('path,use').length,
                      text: Math.min(...sizes.filter(size => size > 0))};
            })"""
     )
@@ -114,7 +116,7 @@ def test_every_chart_is_drawn_at_a_readable_size(browser: Any, address: str, wid
 def test_the_page_never_scrolls_sideways(browser: Any, address: str, width: int) -> None:
     open_at(browser, address, width)
     browser.execute_script("document.querySelectorAll('details').forEach(it => it.open = true)")
-    assert browser.execute_script("return document.documentElement.scrollWidth") == width
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
 
 
 def test_no_text_of_a_chart_is_cut_off(browser: Any, address: str) -> None:

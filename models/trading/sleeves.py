@@ -1,7 +1,7 @@
 """Tickers as sleeves of equal capital: together in one portfolio, or each on its own.
 
-A sleeve weight is the share of the ticker's own sleeve that is invested. In the portfolio a sleeve is 1 / n of
-the capital while n tickers are listed. NaN leaves the position alone.
+A sleeve weight is the share of the ticker's own sleeve that is invested. In the portfolio a sleeve is 1 / n
+of the capital while n tickers are listed. NaN leaves the position alone.
 """
 
 from __future__ import annotations
@@ -54,18 +54,18 @@ class Sleeves:
     @property
     def life(self) -> Bools:
         """(G, T): from the first session with a listed ticker to the last session with one."""
-        listed = self.listed.any(axis=1)[None, :] if self.pooled else self.listed.T
-        since = np.maximum.accumulate(listed, axis=1)
-        until = np.maximum.accumulate(listed[:, ::-1], axis=1)[:, ::-1]
-        # The position decided in the last listed session is still closed at the next open.
-        until = until | np.pad(until, ((0, 0), (1, 0)))[:, :-1]
-        return since & until
+        listed: Bools = np.asarray(self.listed.any(axis=1))[None, :] if self.pooled else self.listed.T
+        since = np.asarray(np.logical_or.accumulate(listed, axis=1))
+        until = np.asarray(np.logical_or.accumulate(listed[:, ::-1], axis=1))[:, ::-1]
+        # The position of the last listed session is closed at the open after it.
+        life: Bools = since & (until | np.pad(until, ((0, 0), (1, 0)))[:, :-1])
+        return life
 
     def run(self, weights: Floats, bands: Floats | None = None, costs: Costs | None = None) -> Curves:
         """Trade S strategies in every scope.
 
         Args:
-            weights: (S, T, N) sleeve weights decided at each close, or (S, G, T, N) where scopes differ.
+            weights: (S, T, N) sleeve weights decided at each close.
             bands: (S,) no-trade bands; default the sleeves' band for all.
             costs: with (S,) rates; default the sleeves' costs for all.
         """
@@ -155,8 +155,10 @@ def volatility(wealth: Floats) -> Floats:
 
 def _last(wealth: Floats) -> Bools:
     """True at the last known entry of the last axis."""
-    later = np.maximum.accumulate(np.isfinite(wealth)[..., ::-1], axis=-1)[..., ::-1]
-    return later & ~np.pad(later[..., 1:], [(0, 0)] * (wealth.ndim - 1) + [(0, 1)])
+    known: Bools = np.isfinite(wealth)
+    after = np.asarray(np.logical_or.accumulate(known[..., ::-1], axis=-1))[..., ::-1]
+    last: Bools = known & ~np.pad(after[..., 1:], [(0, 0)] * (wealth.ndim - 1) + [(0, 1)])
+    return last
 
 
 def _crossing(excess: Floats) -> Floats:

@@ -1,7 +1,7 @@
-"""Figures of a wealth curve: return, risk, fall, and a Sharpe ratio with an interval that knows its dependence.
+"""Figures of a wealth curve: return, risk, fall, and a Sharpe ratio with a block-bootstrap interval.
 
-A curve is (..., T) wealth at the opens of T sessions, NaN outside its life. A year is 252 sessions; cash earns
-nothing, so the Sharpe ratio is over zero.
+A curve is (..., T) wealth at the opens of T sessions, NaN outside its life. A year is 252 sessions; cash
+earns nothing, so the Sharpe ratio is over zero.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def rolling_volatility(wealth: Floats, sessions: int) -> Floats:
 class SharpeDraws:
     """Sharpe ratios of many curves under the same resampled blocks of sessions.
 
-    Stationary bootstrap (Politis and Romano 1994) through `arch`. Every curve sees the same sessions in the same
-    resample, so differences between curves are paired.
+    Stationary bootstrap (Politis and Romano 1994) through `arch`. Every curve sees the same sessions in the
+    same resample, so differences between curves are paired.
 
     Args:
         wealth: (C, T), NaN outside a curve's life.
@@ -85,7 +85,13 @@ class SharpeDraws:
     """
 
     def __init__(
-        self, wealth: Floats, block_sessions: int, resamples: int, min_blocks: int, confidence: float, seed: int
+        self,
+        wealth: Floats,
+        block_sessions: int,
+        resamples: int,
+        min_blocks: int,
+        confidence: float,
+        seed: int,
     ) -> None:
         r = np.expm1(log_returns(wealth)).T[1:]  # (T-1, C)
         lived = np.isfinite(r)

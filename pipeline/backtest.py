@@ -1,0 +1,339 @@
+"""backtest: the out-of-sample forecasts of the latest run -> positions, wealth curves and their figures.
+
+A decision at the close of a session is filled at the next open, costs on. Four strategies, each in the
+portfolio of equal sleeves and for each ticker alone:
+
+    vol_target     sized by the forecast sigma of the model that ships
+    ewma_target    sized by the trailing-EWMA baseline's sigma
+    constant       the exposure whose volatility over the whole backtest equals vol_target's (hindsight)
+    buy_and_hold   everything, once
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from features import news as alignment
+from features.prices import Wide
+from models.trading.market import Costs, carry
+from models.trading.sizing import SESSIONS_PER_YEAR, sizing_horizon, target_weight
+from models.trading.sleeves import Sleeves
+from pipeline.config import Config
+from pipeline.errors import DataError, StoreError
+from pipeline.evidence import performance
+from pipeline.registry import Registry
+from pipeline.store import Lake
+from pipeline.summary import Progress, Summary, silent
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+STRATEGIES = ("vol_target", "ewma_target", "constant", "buy_and_hold")
+LABELS = {
+    "vol_target": "Volatility target (forecast)",
+    "ewma_target": "Volatility target (EWMA)",
+    "constant": "Constant exposure, equal volatility (set with hindsight)",
+    "buy_and_hold": "Buy and hold",
+}
+PORTFOLIO = "portfolio"
+BASELINE = "ewma"
+ROLLING_SESSIONS = 63
+TICKERS_AT_ONCE = 16
+UNIVERSE_NOTE = (
+    "The tickers were chosen knowing that they survived, which flatters every return; all strategies "
+    "hold the same tickers, so their differences suffer less. Cash earns nothing."
+)
+BREAKEVEN = (
+    "cost a side in bps of value traded, paid by both, at which the strategy grows no more than the constant "
+    "exposure above; null where it is behind even without costs, or still ahead at 300 bps"
+)
+
+
+class Setting(NamedTuple):
+    """What is backtested, on the axes of T sessions and N tickers.
+
+    opens: (T, N) adjusted opens, NaN = none. listed: (T, N), from the first session with both forecasts to
+    the last with a price. weights: (2, T, N) sleeve weights of vol_target and ewma_target, NaN = no forecast.
+    """
+
+    model: str
+    tickers: tuple[str, ...]
+    sessions: pd.DatetimeIndex
+    opens: Floats
+    listed: Bools
+    weights: Floats
+
+
+class Outcome(NamedTuple):
+    """What the strategies did: (S, G, T) curves in STRATEGIES order, G scopes.
+
+    exposure: (G,) of the constant strategy. breakeven: (2, G) of the two targeted ones.
+    """
+
+    scopes: tuple[str, ...]
+    wealth: Floats
+    turnover: Floats
+    costs: Floats
+    exposure: Floats
+    breakeven: Floats
+
+
+def run(config: Config, progress: Progress = silent) -> Summary:
+    """Backtest the latest run; writes backtest.json, backtest_curves.npz and rows of `positions`.
+
+    Raises:
+        StoreError: nothing has been trained, or its forecasts are not in the lake.
+        DataError: no forecast meets a price.
+    """
+    registry, lake = Registry(config.data.artifacts), Lake(config.data.lake)
+    run_id = registry.latest_run()
+    setting = _setting(config, lake, run_id, str(registry.read_json(run_id, "training.json")["status"]))
+    parts = []
+    for done, sleeves in enumerate(groups := list(_groups(config, setting))):
+        progress("backtesting", done, len(groups))
+        parts.append(_trade(*sleeves))
+    outcome = _joined(parts)
+    progress("backtesting", len(groups), len(groups))
+    rows = _figures(config, outcome)
+    content = _content(config, setting, outcome, rows)
+    registry.write_json(run_id, "backtest.json", content)
+    _write_curves(registry, run_id, setting, outcome)
+    where = f"run_id = '{run_id}' AND fold <> 'live'"
+    lake.replace("positions", _positions(run_id, setting, outcome), where=where)
+    return Summary("backtest", tuple(_lines(content)), {"run_id": run_id, **content})
+
+
+def _setting(config: Config, lake: Lake, run_id: str, status: str) -> Setting:
+    """Forecasts and prices on common axes; a ticker is listed once it has both, and while it has a price."""
+    model = "int8" if status == "promoted" else BASELINE
+    sigma, horizon = _sigmas(config, lake, run_id, model)
+    opens = _opens(config, lake, run_id, sigma[model])
+    rule = config.backtest
+    weights = np.stack(
+        [
+            target_weight(
+                sigma[name].reindex(index=opens.index, columns=opens.columns).to_numpy(dtype=np.float64),
+                horizon,
+                rule.target_volatility,
+                rule.max_weight,
+            )
+            for name in (model, BASELINE)
+        ]
+    )
+    values = opens.to_numpy(dtype=np.float64)
+    started = np.asarray(np.logical_or.accumulate(np.isfinite(weights).all(axis=0), axis=0))
+    listed: Bools = started & np.isfinite(carry(values))
+    kept: Bools = np.asarray(listed.any(axis=0))
+    if not kept.any():
+        raise DataError(f"no ticker of run {run_id} has both forecasts and prices; run: tradewind train")
+    tickers = tuple(str(ticker) for ticker in opens.columns[kept])
+    sessions = pd.DatetimeIndex(opens.index)
+    return Setting(model, tickers, sessions, values[:, kept], listed[:, kept], weights[:, :, kept])
+
+
+def _opens(config: Config, lake: Lake, run_id: str, sigma: pd.DataFrame) -> pd.DataFrame:
+    """Adjusted opens of the forecast tickers, from the first decision to the fill of the last one."""
+    decided = pd.DatetimeIndex(sigma.index)
+    prices = lake.prices()
+    prices = prices[prices["ticker"].isin(list(sigma.columns)) & (prices["session"] >= decided.min())]
+    if prices.empty:
+        raise DataError(f"no price of the lake meets a forecast of run {run_id}; run: tradewind ingest")
+    last = prices["session"].max()
+    try:
+        sessions, _ = alignment.calendar_sessions(config.universe.calendar, decided.min(), last)
+    except alignment.CalendarError as error:
+        raise DataError(str(error)) from error
+    sessions = sessions[: int(sessions.searchsorted(decided.max(), side="right")) + 1]
+    return Wide.from_rows(prices, sessions).open
+
+
+def _sigmas(config: Config, lake: Lake, run_id: str, model: str) -> tuple[dict[str, pd.DataFrame], int]:
+    """Out-of-sample sigma by model: (session, ticker) frames at the horizon that sizes, and that horizon."""
+    where = f"run_id = '{run_id}' AND fold <> 'live' AND model IN ('{model}', '{BASELINE}')"
+    rows = lake.read("forecasts", where)
+    for name, command in ((BASELINE, "train"), (model, "compress")):
+        if not (rows["model"] == name).any():
+            reason = f"run {run_id} has no out-of-sample forecasts of {name}"
+            raise StoreError(f"{reason}; run: tradewind {command}")
+    horizon = sizing_horizon(tuple(int(h) for h in rows["horizon"].unique()), config.backtest.horizon)
+    rows = rows[rows["horizon"] == horizon]
+    frames = {name: rows[rows["model"] == name] for name in {model, BASELINE}}
+    return {
+        name: frame.pivot(index="session", columns="ticker", values="sigma") for name, frame in frames.items()
+    }, horizon
+
+
+def _groups(config: Config, setting: Setting) -> Iterator[tuple[tuple[str, ...], Sleeves, Floats]]:
+    """The portfolio, then the tickers on their own, a few at a time."""
+    rule = config.backtest
+    costs = Costs(rule.half_spread_bps, rule.commission_bps)
+    yield (PORTFOLIO,), Sleeves(setting.opens, setting.listed, costs, rule.band, pooled=True), setting.weights
+    for first in range(0, len(setting.tickers), TICKERS_AT_ONCE):
+        some = slice(first, first + TICKERS_AT_ONCE)
+        alone = Sleeves(setting.opens[:, some], setting.listed[:, some], costs, rule.band, pooled=False)
+        yield setting.tickers[some], alone, setting.weights[:, :, some]
+
+
+def _trade(scopes: tuple[str, ...], sleeves: Sleeves, targeted: Floats) -> Outcome:
+    first = sleeves.run(targeted[:1])
+    exposure = sleeves.matched_exposure(first.wealth[0])
+    weights = np.concatenate([targeted, sleeves.constant(exposure)[None], sleeves.buy_and_hold()[None]])
+    bands = np.array([sleeves.band, sleeves.band, sleeves.band, 0.0])
+    curves = sleeves.run(weights, bands)
+    breakeven = sleeves.breakeven_bps(targeted, exposure)
+    return Outcome(scopes, curves.wealth, curves.turnover, curves.costs, exposure, breakeven)
+
+
+def _joined(parts: list[Outcome]) -> Outcome:
+    def along(name: str, axis: int) -> Floats:
+        return np.concatenate([getattr(part, name) for part in parts], axis=axis)
+
+    return Outcome(
+        tuple(scope for part in parts for scope in part.scopes),
+        along("wealth", 1),
+        along("turnover", 1),
+        along("costs", 1),
+        along("exposure", 0),
+        along("breakeven", 1),
+    )
+
+
+def _figures(config: Config, outcome: Outcome) -> list[dict[str, Any]]:
+    """One row of figures a scope and strategy; what is unknown is None."""
+    S, G, T = outcome.wealth.shape
+    wealth = outcome.wealth.reshape(S * G, T)
+    rule = config.evidence
+    draws = performance.SharpeDraws(
+        wealth, rule.block_sessions, rule.resamples, rule.min_blocks, rule.confidence, config.models.seed
+    )
+    constant = STRATEGIES.index("constant") * G + np.tile(np.arange(G), S)
+    rolling = performance.rolling_volatility(wealth, ROLLING_SESSIONS)
+    years = np.isfinite(performance.log_returns(wealth)).sum(axis=-1) / SESSIONS_PER_YEAR
+    bounds, gains, sharpe = draws.interval(), draws.gain(constant), performance.sharpe(wealth)
+    columns = {
+        "annual_return": performance.annual_return(wealth),
+        "annual_volatility": performance.annual_volatility(wealth),
+        "sharpe": sharpe,
+        "sharpe_low": bounds.low,
+        "sharpe_high": bounds.high,
+        "sharpe_gain": sharpe - sharpe[constant],  # over constant exposure in the same scope, paired
+        "sharpe_gain_low": gains.low,
+        "sharpe_gain_high": gains.high,
+        "max_drawdown": performance.max_drawdown(wealth),
+        "realised_vol_p05": _quantile(rolling, 0.05),
+        "realised_vol_p95": _quantile(rolling, 0.95),
+        "turnover_per_year": np.nansum(outcome.turnover.reshape(S * G, T), axis=-1) / years,
+        "cost_per_year_percent": 100 * np.nansum(outcome.costs.reshape(S * G, T), axis=-1) / years,
+        "breakeven_bps": np.concatenate([outcome.breakeven, np.full((S - 2, G), np.nan)]).reshape(S * G),
+    }
+    return [
+        {"strategy": STRATEGIES[s], "label": LABELS[STRATEGIES[s]], "scope": outcome.scopes[g]}
+        | {name: _number(values[s * G + g]) for name, values in columns.items()}
+        for g in range(G)
+        for s in range(S)
+    ]
+
+
+def _quantile(rolling: Floats, level: float) -> Floats:
+    """(C,) quantile over the known sessions of each curve; NaN where none is known."""
+    known = (r[np.isfinite(r)] for r in rolling)
+    return np.array([np.quantile(r, level) if len(r) else np.nan for r in known])
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _content(
+    config: Config, setting: Setting, outcome: Outcome, rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    return {
+        "first": f"{setting.sessions[0]:%Y-%m-%d}",
+        "last": f"{setting.sessions[-1]:%Y-%m-%d}",
+        "model": setting.model,
+        "costs": {
+            "half_spread_bps": config.backtest.half_spread_bps,
+            "commission_bps": config.backtest.commission_bps,
+        },
+        "target_volatility": config.backtest.target_volatility,
+        "rolling_sessions": ROLLING_SESSIONS,
+        "confidence": config.evidence.confidence,
+        "universe_note": UNIVERSE_NOTE,
+        "breakeven_definition": BREAKEVEN,
+        "constant_exposure": {
+            scope: _number(exposure) for scope, exposure in zip(outcome.scopes, outcome.exposure, strict=True)
+        },
+        "strategies": rows,
+    }
+
+
+def _write_curves(registry: Registry, run_id: str, setting: Setting, outcome: Outcome) -> None:
+    """backtest_curves.npz: sessions (T,), strategy (C,), scope (C,), wealth and realised_vol (C, T)."""
+    S, G, T = outcome.wealth.shape
+    wealth = outcome.wealth.reshape(S * G, T)
+    path = registry.run_dir(run_id) / "backtest_curves.npz"
+    partial = path.with_name(".backtest_curves.partial.npz")
+    np.savez_compressed(
+        partial,
+        sessions=setting.sessions.to_numpy().astype("datetime64[D]"),
+        strategy=np.repeat(STRATEGIES, G),
+        label=np.repeat([LABELS[name] for name in STRATEGIES], G),
+        scope=np.tile(outcome.scopes, S),
+        wealth=wealth,
+        realised_vol=performance.rolling_volatility(wealth, ROLLING_SESSIONS),
+    )
+    partial.replace(path)
+
+
+def _positions(run_id: str, setting: Setting, outcome: Outcome) -> pd.DataFrame:
+    """The portfolio's sleeve weights as decided at each close; the fold is the year."""
+    constant = np.full(setting.listed.shape, outcome.exposure[0])
+    weights = (*setting.weights, constant, np.ones(constant.shape))
+    found = []
+    for strategy, weight in zip(STRATEGIES, weights, strict=True):
+        t, n = np.nonzero(setting.listed & np.isfinite(weight))
+        session = setting.sessions[t]
+        found.append(
+            pd.DataFrame(
+                {
+                    "run_id": pd.Series(run_id, index=range(len(t)), dtype="str"),
+                    "strategy": pd.Series(strategy, index=range(len(t)), dtype="str"),
+                    "fold": pd.Series(session.year.astype("str"), dtype="str"),
+                    "ticker": pd.Series(np.asarray(setting.tickers)[n], dtype="str"),
+                    "session": session.astype("datetime64[us]"),
+                    "weight": weight[t, n].astype(np.float64),
+                }
+            )
+        )
+    return pd.concat(found, ignore_index=True)
+
+
+def _lines(content: dict[str, Any]) -> Iterator[str]:
+    costs = content["costs"]
+    yield (
+        f"backtest of {content['model']}: {content['first']} to {content['last']}, fills at the next open, "
+        f"{costs['half_spread_bps'] + costs['commission_bps']:g} bps a side"
+    )
+    head = ("portfolio", "return", "vol", "5-95%", "Sharpe", "max fall", "cost/y")
+    yield "{:<14} {:>8} {:>7} {:>11} {:>22} {:>9} {:>7}".format(*head)
+    for row in content["strategies"]:
+        if row["scope"] == PORTFOLIO:
+            yield _line(row)
+
+
+def _line(row: dict[str, Any]) -> str:
+    def shown(name: str, form: str) -> str:
+        return "-" if row[name] is None else format(row[name], form)
+
+    band = f"{shown('realised_vol_p05', '.0%')}-{shown('realised_vol_p95', '.0%')}"
+    sharpe = f"{shown('sharpe', '.2f')} [{shown('sharpe_low', '.2f')}, {shown('sharpe_high', '.2f')}]"
+    return (
+        f"{row['strategy']:<14} {shown('annual_return', '+8.1%')} {shown('annual_volatility', '7.1%')} "
+        f"{band:>11} {sharpe:>22} {shown('max_drawdown', '9.1%')} {shown('cost_per_year_percent', '6.2f')}%"
+    )

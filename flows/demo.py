@@ -42,14 +42,15 @@ def play(directory: Path, overrides: Sequence[str], say: Callable[[str], None]) 
     home.down()  # what a killed demo may have left
     given = [*overrides, f"flows.port={free_port()}"]
     config = load(file, tuple(given))
-    handler = signal.signal(signal.SIGTERM, _exit)
+    handlers = {number: signal.signal(number, _exit) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         state = home.up(config, given, say)
         flows = {name: _run(name, home, state, say) for name in FLOWS}
         runs = [run for name in FLOWS for run in _ended(state.url, flows[name]["flow_run_id"])]
     finally:
         home.down()
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     print("\nThe runs\n\n" + api.run_table(runs))
     print("\nThe report\n\n" + "\n".join(flows["retrain"]["stages"][-1]["lines"]))
     print("\nToday\n\n" + "\n".join(flows["daily"]["stages"][-1]["lines"]))
@@ -87,4 +88,7 @@ def _ended(url: str, flow_run_id: str, seconds: float = 30.0) -> list[api.Run]:
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
+    """End by way of `finally`; a second signal must not interrupt that."""
+    for other in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(other, signal.SIG_IGN)
     raise SystemExit(128 + number)

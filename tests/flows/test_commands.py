@@ -171,13 +171,16 @@ def test_down_ends_a_run_too_and_it_does_not_stay_running(
     code = tmp_path_factory.mktemp("code")
     (code / "sitecustomize.py").write_text(SLEEPING_INGEST)
     monkeypatch.setenv("PYTHONPATH", str(code))
+    monkeypatch.setenv("PREFECT_RUNNER_POLL_FREQUENCY", "1")
     port = f"flows.port={free_port()}"
-    assert empty_project.tradewind("up", "--set", port, "--set", "flows.daily_cron=* * * * *").returncode == 0
+    assert empty_project.tradewind("up", "--set", port).returncode == 0
     home = Home(empty_project.root / "tradewind.toml")
     state = home.state()
     assert state is not None
     try:
-        deadline = time.monotonic() + 120
+        deployment = api._request(f"{state.url}/api/deployments/name/daily/scheduled")
+        api._request(f"{state.url}/api/deployments/{deployment['id']}/create_flow_run", {})
+        deadline = time.monotonic() + 60
         while not (runs := api.last_runs(state.url)) or runs[0].state != "Running":
             assert time.monotonic() < deadline, "no run was started"
             time.sleep(0.5)

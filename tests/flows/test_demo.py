@@ -1,4 +1,4 @@
-"""`tradewind demo` over stages of the test's own: what it prints, repeats, and leaves behind."""
+"""`tradewind demo` over stages of the test's own: what it prints and leaves behind."""
 
 from __future__ import annotations
 
@@ -37,21 +37,20 @@ def own_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("own_stages")
-def test_the_demo_shows_its_runs_twice(project: Any, tmp_path: Path) -> None:
+def test_the_demo_shows_its_runs(project: Any, tmp_path: Path) -> None:
     here = type(project)(tmp_path)
-    for _ in range(2):
-        done = here.tradewind("demo")
-        assert done.returncode == 0, done.stderr[-3000:]
-        words = [line.split() for line in done.stdout.splitlines()]
-        states = [(word[0], "Completed" in word) for word in words if "Completed" in word]
-        assert [name for name, _ in states] == [
-            "retrain", "ingest", "featurize", "train", "compress", "backtest", "report",
-            "daily", "ingest", "featurize", "today",
-        ]  # fmt: skip
-        assert "report is done" in done.stdout
-        assert "today is done" in done.stdout
-        assert "ingest left out: FB: 196 sessions" in done.stderr
-        assert Home(tmp_path / "build" / "demo" / "tradewind.toml").state() is None
+    done = here.tradewind("demo")
+    assert done.returncode == 0, done.stderr[-3000:]
+    words = [line.split() for line in done.stdout.splitlines()]
+    states = [(word[0], "Completed" in word) for word in words if "Completed" in word]
+    assert [name for name, _ in states] == [
+        "retrain", "ingest", "featurize", "train", "compress", "backtest", "report",
+        "daily", "ingest", "featurize", "today",
+    ]  # fmt: skip
+    assert "report is done" in done.stdout
+    assert "today is done" in done.stdout
+    assert "ingest left out: FB: 196 sessions" in done.stderr
+    assert Home(tmp_path / "build" / "demo" / "tradewind.toml").state() is None
     assert 'provider = "sample"' in (tmp_path / "build" / "demo" / "tradewind.toml").read_text()
 
 

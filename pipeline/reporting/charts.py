@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 import numpy as np
 from matplotlib import dates as mdates
@@ -19,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from pipeline.reporting.formats import number
@@ -153,12 +154,24 @@ def time_axis(axes: Axes, narrow: bool) -> None:
     axes.margins(x=0.01)
 
 
-def percent_axis(
-    axes: Axes, digits: int = 0, sign: bool = False, axis: str = "y", scale: float = 100.0
+def percent_axis(axes: Axes, sign: bool = False, axis: str = "y", scale: float = 100.0) -> None:
+    """Tick labels in percent of fractions (or of percents, with scale 1), with the decimals that the steps need."""
+    number_axis(axes, sign, axis, scale, "%")
+
+
+def number_axis(
+    axes: Axes, sign: bool = False, axis: str = "y", scale: float = 1.0, unit: str = "", ticks: int = 7
 ) -> None:
-    """Tick labels in percent of fractions (or of percents, with scale 1)."""
+    """Round steps of 1, 2 or 5, with labels that are exact."""
     target = axes.yaxis if axis == "y" else axes.xaxis
-    target.set_major_formatter(FuncFormatter(lambda value, _: number(value * scale, digits, sign) + "%"))
+    target.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 5, 10]))
+
+    def label(value: float, _: int | None) -> str:
+        shown = round(value * scale, 9)
+        digits = max(0, -int(Decimal(f"{shown:g}").as_tuple().exponent))
+        return number(shown, digits, sign and shown != 0) + unit
+
+    target.set_major_formatter(FuncFormatter(label))
 
 
 def log_axis(axes: Axes, values: NDArray[np.float64]) -> None:

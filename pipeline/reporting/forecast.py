@@ -59,7 +59,7 @@ def fan_chart(inputs: Inputs, rows: pd.DataFrame) -> Chart | None:
         size = 3.2 if narrow else 4.2
         axes.plot(days[~outside], part["log_return"][~outside], "o", color=charts.INK, ms=size, mew=0)
         axes.plot(days[outside], part["log_return"][outside], "o", color=charts.BAD, ms=size + 1.5, mew=0)
-        charts.percent_axis(axes, 0, sign=True)
+        charts.percent_axis(axes, sign=True)
         charts.time_axis(axes, narrow)
 
     key = Key()
@@ -127,15 +127,15 @@ def coverage_chart(shares: pd.DataFrame) -> Chart | None:
         right.set_title("Empirical minus nominal, percentage points")
         right.set_xticks(range(len(QUANTILES)), [f"{level:.0%}" for level in QUANTILES])
         right.set_xlabel("nominal quantile")
-        right.yaxis.set_major_formatter(lambda value, _: number(value, 1, sign=True))
+        charts.number_axis(right, sign=True)
         right.grid(visible=False, axis="x")
 
     key = Key()
     for at, horizon in enumerate(horizons):
         key.add(HORIZON_COLOURS[at % len(HORIZON_COLOURS)], sessions(int(horizon)) + " ahead", "dot")
     title = (
-        f"The worst quantile is off by {number(abs(worst['miss']), 1)} points: that of {worst['level']:.0%} "
-        f"{sessions(int(worst['horizon']))} ahead lies above {fraction(worst['share'])} of returns"
+        f"The worst quantile is off by {number(abs(worst['miss']), 1)} points: {fraction(worst['share'])} of "
+        f"returns were below the {worst['level']:.0%} quantile {sessions(int(worst['horizon']))} ahead"
     )
     note = "All tickers, whole out-of-sample period. Bars: 95% interval over blocks of sessions."
     alt = f"Calibration chart: nominal against empirical share below each quantile. {title}."
@@ -175,7 +175,7 @@ def var_chart(inputs: Inputs, rows: pd.DataFrame) -> Chart | None:
         only95 = below95 & ~below99
         axes.plot(days[only95], came[only95], "o", mfc="none", mec=charts.BAD, mew=1.0, ms=size, zorder=5)
         axes.plot(days[below99], came[below99], "o", color=charts.BAD, ms=size + 1, mew=0, zorder=6)
-        charts.percent_axis(axes, 0, sign=True)
+        charts.percent_axis(axes, sign=True)
         charts.shade_year(axes, days)
         charts.time_axis(axes, narrow)
 
@@ -198,11 +198,19 @@ def var_chart(inputs: Inputs, rows: pd.DataFrame) -> Chart | None:
     return charts.draw("var", title + ".", alt, paint, (340, 290), key, note)
 
 
-def var_table(inputs: Inputs) -> Table:
-    """Exceedances with the tests of Kupiec (how many) and Christoffersen (how clustered)."""
-    names = [inputs.model, *sorted({row["model"] for row in inputs.evidence["var"]} - {inputs.model})]
+def var_table(inputs: Inputs, short: bool = False) -> Table:
+    """Exceedances with the tests of Kupiec (how many) and Christoffersen (how clustered).
+
+    Args:
+        short: only the model that ships, pooled and for the ticker in detail.
+    """
+    found = inputs.evidence["var"]
+    if short:
+        shown = ("pooled", inputs.ticker)
+        found = [row for row in found if row["model"] == inputs.model and row["ticker"] in shown]
+    names = [inputs.model, *sorted({row["model"] for row in found} - {inputs.model})]
     ranked = sorted(
-        inputs.evidence["var"],
+        found,
         key=lambda r: (names.index(r["model"]), r["level"], r["ticker"] != "pooled", r["ticker"]),
     )
     rows = []

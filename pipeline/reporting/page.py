@@ -105,6 +105,7 @@ def _value_at_risk(inputs: Inputs, rows: pd.DataFrame) -> Section:
         "Value at risk",
         lead=(forecast.var_sentence(inputs),),
         charts=(chart,) if chart else (),
+        tables=(forecast.var_table(inputs, short=True),),
         folded=(("Tests of every ticker and model", forecast.var_table(inputs)),),
     )
 

@@ -93,8 +93,7 @@ def _forest_panel(axes: Any, gains: list[dict[str, Any]]) -> None:
     axes.set_yticks(range(len(gains)), [f"{model_label(g['model'])}, {g['horizon']}" for g in gains])
     axes.set_ylim(len(gains) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
-    charts.percent_axis(axes, 0, sign=True, axis="x", scale=1)
-    axes.locator_params(axis="x", nbins=5, integer=True)
+    charts.number_axis(axes, sign=True, axis="x", unit="%", ticks=4)
 
 
 def _forest_title(inputs: Inputs) -> str:

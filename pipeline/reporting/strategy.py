@@ -46,6 +46,8 @@ def strategy_table(inputs: Inputs) -> Table:
         f"{number(costs['commission_bps'], 1)} bps of value traded. "
         f"Intervals at {fraction(inputs.evidence['confidence'], 0)}."
     )
+    if inputs.backtest.get("breakeven_definition"):
+        caption += f" Break-even: {inputs.backtest['breakeven_definition']}."
     return Table(
         caption,
         ("Strategy", *_HEAD),
@@ -71,7 +73,6 @@ _HEAD = (
     "Volatility",
     "Nine sessions in ten",
     "Sharpe",
-    "Sharpe, interval",
     "Sharpe against constant",
     "Largest fall",
     "Turnover a year",
@@ -86,9 +87,8 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         fraction(row.get("annual_return"), sign=True),
         fraction(row.get("annual_volatility")),
         shown_range(row),
-        number(row.get("sharpe"), 2, sign=True),
-        interval(row.get("sharpe_low"), row.get("sharpe_high"), 2, unit=""),
-        _sharpe_gain(row),
+        _with_interval(row, "sharpe"),
+        UNKNOWN if row["strategy"] == "constant" else _with_interval(row, "sharpe_gain"),
         drawdown(row.get("max_drawdown")),
         number(row.get("turnover_per_year"), 1) + ("×" if known(row.get("turnover_per_year")) else ""),  # noqa: RUF001
         percent(row.get("cost_per_year_percent"), 2, sign=False),
@@ -96,12 +96,9 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _sharpe_gain(row: dict[str, Any]) -> str:
-    gain = row.get("sharpe_gain")
-    if row["strategy"] == "constant" or not known(gain):
-        return UNKNOWN
-    span = interval(row.get("sharpe_gain_low"), row.get("sharpe_gain_high"), 2, unit="")
-    return f"{number(gain, 2, sign=True)} {span}"
+def _with_interval(row: dict[str, Any], name: str) -> str:
+    span = interval(row.get(f"{name}_low"), row.get(f"{name}_high"), 2, unit="")
+    return f"{number(row.get(name), 2, sign=True)} {span}" if known(row.get(name)) else UNKNOWN
 
 
 def range_of(row: dict[str, Any]) -> tuple[float, float] | None:

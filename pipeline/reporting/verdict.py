@@ -77,7 +77,7 @@ def _forecast_sentence(inputs: Inputs) -> str:
     )
     smallest = gate.get("smallest_detectable_percent")
     return text + (
-        f"; a gain below {percent(smallest, 2, sign=False)} could not have been seen."
+        f"; the smallest gain these data would show four times in five is {percent(smallest, 2, sign=False)}."
         if known(smallest)
         else "."
     )

@@ -210,6 +210,7 @@ def _backtest(
             "target_volatility": 0.1,
             "universe_note": "Chosen by the user.",
             "rolling_sessions": 63,
+            "breakeven_definition": "cost a side at which nothing is gained",
             "model": "int8",
             "confidence": 0.95,
             "strategies": rows,

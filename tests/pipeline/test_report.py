@@ -132,7 +132,7 @@ def test_a_baseline_run_says_that_nothing_beat_it(tmp_path: Path) -> None:
     text = text_of((config.data.artifacts / "report.html").read_text(encoding="utf-8"))
     assert "Nothing beat the baseline; the baseline ships." in text
     assert "does not beat trailing EWMA at the gate's level" in summary.lines[0]
-    assert "a gain below 0.60% could not have been seen" in summary.lines[0]
+    assert "the smallest gain these data would show four times in five is 0.60%" in summary.lines[0]
     assert "ships: Trailing EWMA" in text
     assert "beats its baseline" not in text
 
@@ -387,3 +387,17 @@ def test_an_unequal_int8_network_is_said_to_be(tmp_path: Path) -> None:
 )
 def test_formats(shown: str, wanted: str) -> None:
     assert shown == wanted
+
+
+def test_tick_labels_are_exact() -> None:
+    from matplotlib.figure import Figure
+
+    from pipeline.reporting.charts import percent_axis
+
+    axes = Figure().add_subplot()
+    axes.set_ylim(-0.1275, 0.07)
+    percent_axis(axes, sign=True)
+    labels = axes.yaxis.get_major_formatter().format_ticks(axes.get_yticks())
+    for value, label in zip(axes.get_yticks(), labels, strict=True):
+        shown = float(label.replace("\N{MINUS SIGN}", "-").removesuffix("%"))
+        assert shown == pytest.approx(value * 100)

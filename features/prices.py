@@ -82,7 +82,7 @@ def volatility_family(prices: Wide) -> dict[str, pd.DataFrame]:
     found = {"log_vol": _ln(v), "abs_1": r.abs() / v, "vol_change_20": _ln(v / v.ffill().shift(20))}
     for n in (5, 20, 60, 250):
         found[f"vol_{n}"] = _log_ratio(_rms(r, n), v)
-    found["downside_60"] = _rms(r.clip(upper=0), 60) / _rms(r, 60)
+    found["downside_60"] = (_rms(r.clip(upper=0), 60) / _rms(r, 60)).where(r.notna())
     return found
 
 
@@ -135,7 +135,7 @@ def volume_family(prices: Wide) -> dict[str, pd.DataFrame]:
     """volume_z_n = (ln volume - mean_n(ln volume)) / std_n(ln volume); volume_trend = mean_5 - mean_60 of it."""
     logs = _ln(prices.volume)
     found = {f"volume_z_{n}": (logs - _rolling(logs, n, "mean")) / _spread(logs, n) for n in (20, 60)}
-    found["volume_trend"] = _rolling(logs, 5, "mean") - _rolling(logs, 60, "mean")
+    found["volume_trend"] = (_rolling(logs, 5, "mean") - _rolling(logs, 60, "mean")).where(logs.notna())
     return found
 
 
@@ -151,7 +151,7 @@ def drawdown_family(prices: Wide) -> dict[str, pd.DataFrame]:
 def calendar_family(prices: Wide) -> dict[str, pd.DataFrame]:
     """1 on the named weekday of the session (Friday is the absence of the others), 0 otherwise."""
     close = prices.close
-    weekday = pd.DatetimeIndex(close.index).weekday.to_numpy()
+    weekday = pd.DatetimeIndex(close.index).day_of_week.to_numpy()
     return {
         name: pd.DataFrame(np.repeat((weekday == day)[:, None], close.shape[1], 1), close.index, close.columns)
         .astype("float64")

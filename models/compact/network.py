@@ -37,15 +37,9 @@ class Network:
 
     def forward_panel(self, x: Float32) -> Float32:
         """(N, T, F) scaled and finite -> (N, T - 63, H, 4)."""
-        hidden = x[..., self.body_features]  # (N, T, Fb)
-        for weight, bias, dilation in zip(self.conv_weight, self.conv_bias, DILATIONS, strict=True):
-            length = hidden.shape[1] - (KERNEL - 1) * dilation
-            total = np.broadcast_to(bias, (hidden.shape[0], length, len(bias))).copy()
-            for tap in range(KERNEL):
-                total += hidden[:, tap * dilation : tap * dilation + length] @ weight[:, :, tap].T
-            hidden = np.maximum(total, 0)
+        hidden = hidden_layers(self, x)[-1]  # (N, T - 63, C)
         y = hidden @ self.head_weight + self.head_bias + x[:, FIELD - 1 :] @ self.skip_weight + self.skip_bias
-        return y.reshape(*y.shape[:2], -1, 4)
+        return np.asarray(y.reshape(*y.shape[:2], -1, 4))
 
     def forward_window(self, x: Float32) -> Float32:
         """(B, 64, F) scaled and finite -> (B, H, 4)."""
@@ -72,3 +66,17 @@ class Network:
                 **{name: held[name] for name in
                    ("head_weight", "head_bias", "skip_weight", "skip_bias", "body_features")},
             )
+
+
+def hidden_layers(network: Network, x: Float32) -> list[Float32]:
+    """(N, T, F) scaled and finite -> the three layers' outputs, (N, T - 3, C), (N, T - 15, C), (N, T - 63, C)."""
+    hidden = x[..., network.body_features]  # (N, T, Fb)
+    layers = []
+    for weight, bias, dilation in zip(network.conv_weight, network.conv_bias, DILATIONS, strict=True):
+        length = hidden.shape[1] - (KERNEL - 1) * dilation
+        total = np.broadcast_to(bias, (hidden.shape[0], length, len(bias))).copy()
+        for tap in range(KERNEL):
+            total += hidden[:, tap * dilation : tap * dilation + length] @ weight[:, :, tap].T
+        hidden = np.maximum(total, 0)
+        layers.append(hidden)
+    return layers

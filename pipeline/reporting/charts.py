@@ -155,7 +155,7 @@ def time_axis(axes: Axes, narrow: bool) -> None:
 
 
 def percent_axis(axes: Axes, sign: bool = False, axis: str = "y", scale: float = 100.0) -> None:
-    """Tick labels in percent of fractions (or of percents, with scale 1), with the decimals that the steps need."""
+    """Tick labels in percent of fractions (or of percents, with scale 1)."""
     number_axis(axes, sign, axis, scale, "%")
 
 
@@ -180,7 +180,9 @@ def log_axis(axes: Axes, values: NDArray[np.float64]) -> None:
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     low, high = low / 1.05, high * 1.08
     ladder = [m * 10.0**e for e in range(-4, 7) for m in (1, 2, 5)]
-    if high / low < 6:
+    if high / low < 12:
+        ladder = [m * 10.0**e for e in range(-4, 7) for m in (1, 1.5, 2, 3, 5, 7)]
+    if high / low < 3:
         ladder = [m * 10.0**e for e in range(-4, 7) for m in (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8)]
     axes.set_ylim(low, high)
     axes.set_yticks([tick for tick in ladder if low <= tick <= high])

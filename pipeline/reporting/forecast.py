@@ -77,7 +77,8 @@ def fan_chart(inputs: Inputs, rows: pd.DataFrame) -> Chart | None:
     )
     alt = f"Fan chart of forecast bands by decision session with realised returns as dots. {title}."
     note = (
-        f"Forecast of the {inside(model_label(inputs.model))}, made out of sample at each session's close; "
+        f"Forecast of the {inside(model_label(inputs.model))}, made out of sample at the close of each "
+        f"session from {days[0]} to {days[-1]}; "
         f"dot: the log return over the {sessions(horizon)} from the next open. Windows overlap, so "
         "neighbouring dots move together."
     )

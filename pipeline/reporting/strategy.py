@@ -47,7 +47,7 @@ def strategy_table(inputs: Inputs) -> Table:
         f"Intervals at {fraction(inputs.evidence['confidence'], 0)}."
     )
     if inputs.backtest.get("breakeven_definition"):
-        caption += f" Break-even: {inputs.backtest['breakeven_definition']}."
+        caption += f" Break-even: {inputs.backtest['breakeven_definition'].replace('null', 'a dash')}."
     return Table(
         caption,
         ("Strategy", *_HEAD),

@@ -88,11 +88,13 @@ def _use_sentence(inputs: Inputs) -> str:
     if not held or not hold:
         return "No portfolio was backtested."
     target = fraction(inputs.backtest["target_volatility"], 0)
+    by_ewma = row_of(inputs, "ewma_target").get("max_drawdown") if inputs.promoted else None
+    beside = f"; sized by trailing EWMA it was {drawdown(by_ewma)}" if known(by_ewma) else ""
     text = (
         f"Sized by the shipped forecast to {target}, the median ticker's volatility stayed within "
         f"{typical_range(inputs, 'vol_target')} nine sessions in ten (bought and held: "
         f"{typical_range(inputs, 'buy_and_hold')}), and the portfolio's largest fall was "
-        f"{drawdown(held['max_drawdown'])} against {drawdown(hold['max_drawdown'])}."
+        f"{drawdown(held['max_drawdown'])} against {drawdown(hold['max_drawdown'])} bought and held{beside}."
     )
     return f"{text} {_sharpe_sentence(held)}"
 
@@ -117,7 +119,7 @@ def _gain(inputs: Inputs) -> Figure:
     qlike = _qlike(inputs)
     tone = "good" if gate["passed"] else "neutral"
     question = f"Does the scale forecast beat {inside(model_label(gate['against']))}?"
-    return Figure(question, percent(gate["gain_percent"], 1), f"{detail}{qlike}", tone)
+    return Figure(question, percent(gate["gain_percent"], 2), f"{detail}{qlike}", tone)
 
 
 def _qlike(inputs: Inputs) -> str:
@@ -132,8 +134,10 @@ def _qlike(inputs: Inputs) -> str:
 
 def _risk(inputs: Inputs) -> Figure:
     target = fraction(inputs.backtest["target_volatility"], 0)
-    held, constant = (typical_range(inputs, name) for name in ("vol_target", "constant"))
-    detail = f"volatility of the median ticker, nine sessions in ten. Constant exposure: {constant}"
+    held, constant, ewma = (typical_range(inputs, name) for name in ("vol_target", "constant", "ewma_target"))
+    detail = (
+        f"volatility of the median ticker, nine sessions in ten; constant exposure {constant}, EWMA {ewma}"
+    )
     tickers = tickers_of(inputs)
     steadier = bool(tickers) and 2 * sum(narrower(inputs, ticker) for ticker in tickers) > len(tickers)
     tone = "good" if steadier else "neutral"
@@ -141,18 +145,19 @@ def _risk(inputs: Inputs) -> Figure:
 
 
 def _fall(inputs: Inputs) -> Figure:
-    held, hold = row_of(inputs, "vol_target"), row_of(inputs, "buy_and_hold")
-    constant = row_of(inputs, "constant")
-    detail = f"largest fall; buy and hold {drawdown(hold.get('max_drawdown'))}"
-    if constant:
-        detail += f", constant exposure {drawdown(constant.get('max_drawdown'))}"
-    rows = [row for row in (hold, constant) if known(row.get("max_drawdown"))]
-    best = known(held.get("max_drawdown")) and all(
-        abs(held["max_drawdown"]) < abs(r["max_drawdown"]) for r in rows
-    )
-    return Figure(
-        "Does it fall less far?", drawdown(held.get("max_drawdown")), detail, "good" if best else "neutral"
-    )
+    held = row_of(inputs, "vol_target").get("max_drawdown")
+    others = {
+        name: row_of(inputs, strategy).get("max_drawdown")
+        for name, strategy in (
+            ("buy and hold", "buy_and_hold"),
+            ("constant exposure", "constant"),
+            ("sized by EWMA", "ewma_target"),
+        )
+    }
+    falls = [abs(fall) for name, fall in others.items() if name != "sized by EWMA" and known(fall)]
+    best = known(held) and bool(falls) and abs(held) < min(falls)
+    detail = "largest fall; " + ", ".join(f"{name} {drawdown(fall)}" for name, fall in others.items())
+    return Figure("Does it fall less far?", drawdown(held), detail, "good" if best else "neutral")
 
 
 def _int8(inputs: Inputs) -> Figure:

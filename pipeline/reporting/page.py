@@ -111,12 +111,12 @@ def _value_at_risk(inputs: Inputs, rows: pd.DataFrame) -> Section:
 
 
 def _quality(inputs: Inputs) -> Section:
-    chart = quality.forest_chart(inputs)
+    chart, body = quality.forest_chart(inputs), quality.body_sentence(inputs)
     return Section(
         "quality",
         "Forecast quality beside every baseline",
         "Quality",
-        lead=(str(inputs.evidence["gate"]["sentence"]),),
+        lead=(str(inputs.evidence["gate"]["sentence"]), *((body,) if body else ())),
         charts=(chart,) if chart else (),
         folded=(
             ("Every comparison", quality.all_gains(inputs)),

@@ -31,6 +31,7 @@ MEASURES = {
     "accuracy": "Accuracy",
 }
 DRAWN = ("pinball", "qlike")
+LEAST_SPAN = 0.1  # percent: a smaller gain is not enlarged into a finding
 _AGAINST = ("ewma", "unconditional", "scale_skip")
 _VERDICT_COLOURS = {"better": charts.ACCENT, "worse": charts.BAD}
 
@@ -93,6 +94,8 @@ def _forest_panel(axes: Any, gains: list[dict[str, Any]]) -> None:
     axes.set_yticks(range(len(gains)), [f"{model_label(g['model'])}, {g['horizon']}" for g in gains])
     axes.set_ylim(len(gains) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
+    left, right = axes.get_xlim()
+    axes.set_xlim(min(left, -LEAST_SPAN), max(right, LEAST_SPAN))
     charts.number_axis(axes, sign=True, axis="x", unit="%", ticks=4)
 
 
@@ -109,6 +112,18 @@ def _forest_title(inputs: Inputs) -> str:
         f"{len(shown)} comparisons of quantiles and variance"
     )
     return text + (f" and loses {counts['worse']}." if counts["worse"] else ", and loses none.")
+
+
+def body_sentence(inputs: Inputs) -> str | None:
+    """In how many test years the network on top of the scale regression was given no weight."""
+    weights = [fold["body_weight"] for fold in inputs.folds.values() if known(fold.get("body_weight"))]
+    unused = sum(weight == 0 for weight in weights)
+    if not unused:
+        return None
+    return (
+        f"In {unused} of {len(weights)} test years validation gave the convolution no weight: "
+        "there the student network is the scale regression."
+    )
 
 
 def losses_table(inputs: Inputs) -> Table:

@@ -153,7 +153,7 @@ def _fold(year: int) -> dict[str, Any]:
         "train_last": f"{year - 1}-11-20",
         "test_first": f"{year}-01-02",
         "test_last": f"{year}-12-31",
-        "body_weight": 0.5,
+        "body_weight": 0.5 if year % 2 else 0.0,
         "alpha": 1000.0,
     }
 

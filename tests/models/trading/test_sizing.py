@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from models.compact.runtime import target_weights
 from models.trading.sizing import sizing_horizon, target_weight
 
 
@@ -21,3 +22,12 @@ def test_the_nearest_horizon_below(wanted: int, found: int):
 
 def test_the_shortest_horizon_where_none_is_below():
     assert sizing_horizon((5, 20), 1) == 5
+
+
+@pytest.mark.parametrize("wanted", [1, 5, 7, 20])
+def test_the_scorer_sizes_by_the_same_rule(wanted: int):
+    sigma = np.random.default_rng(0).uniform(0.005, 0.1, (50, 3))
+    horizon = sizing_horizon((1, 5, 20), wanted)
+    sizing = {"target_volatility": 0.1, "horizon": wanted, "max_weight": 1.0}
+    expected = target_weight(sigma[:, (1, 5, 20).index(horizon)], horizon, 0.1, 1.0)
+    np.testing.assert_allclose(target_weights(sigma, (1, 5, 20), sizing), expected, rtol=1e-12)

@@ -5,20 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from features import frames, splits
+from features import splits
 from features.table import FEATURES
 from models.compact.network import Network
 from models.decode import Forecast
 from models.forecasters.baselines import Distribution
 from models.forecasters.student import FittedStudent, StudentConfig
-from pipeline import walkforward
+from pipeline import trained, walkforward
 from pipeline.config import Config
 from pipeline.errors import TooLittleHistoryError
 from pipeline.evidence import race
@@ -54,50 +53,15 @@ def run(config: Config, progress: Progress = silent) -> Summary:
     live_fold = splits.live_fold(len(data.panel.sessions), config.splits.validation_sessions, config.purge)
     live = walkforward.fit_folds(data, [live_fold], settings)[0]
     training = _training(config, lake, registry, run_id, data, folds, evidence)
-    _write_networks(registry.run_dir(run_id) / "networks", data, [*fitted, live], ewma, training["status"])
+    trained.write(registry.run_dir(run_id) / "networks", data, [*fitted, live], ewma, training["status"])
     registry.write_json(run_id, "evidence.json", evidence)
     registry.write_json(run_id, "training.json", training)
     created = pd.Timestamp(training["created_at"])
     for model, forecast in forecasts.items():
-        rows = forecast_rows(data, folds, run_id, model, forecast, created)
+        rows = walkforward.forecast_rows(data, folds, run_id, model, forecast, created)
         lake.replace("forecasts", rows, f"run_id = '{run_id}' AND model = '{model}'")
     registry.set_latest_run(run_id)
     return _summary(run_id, evidence, training, fitted)
-
-
-def forecast_rows(
-    data: Dataset,
-    folds: list[splits.Fold],
-    run_id: str,
-    model: str,
-    forecast: Forecast,
-    created_at: pd.Timestamp,
-    bundle_version: str = "",
-) -> pd.DataFrame:
-    """Rows of the `forecasts` table for every cell with a sigma, by ticker, session and horizon."""
-    n, t, h = np.nonzero(np.isfinite(forecast.sigma))
-    fold_of = np.full(len(data.panel.sessions), "", dtype="<U8")
-    for fold in folds:
-        fold_of[fold.test_start : fold.test_end] = fold.name
-    rows = pd.DataFrame(
-        {
-            "run_id": run_id,
-            "model": model,
-            "bundle_version": bundle_version,
-            "fold": fold_of[t],
-            "ticker": data.panel.tickers[n],
-            "session": pd.DatetimeIndex(data.panel.sessions[t]).astype(frames.SESSION),
-            "horizon": np.asarray(data.horizons, dtype=np.int32)[h],
-            "sigma": forecast.sigma[n, t, h],
-        }
-    )
-    quantiles = pd.DataFrame(forecast.quantiles[n, t, h], columns=list(frames.QUANTILE_COLUMNS))
-    rows = pd.concat([rows, quantiles], axis=1)
-    rows["p_up"] = forecast.p_up[n, t, h]
-    rows["calibrated"] = True
-    rows["created_at"] = pd.Series(created_at, index=rows.index).astype(frames.INSTANT)
-    text = ("run_id", "model", "bundle_version", "fold", "ticker")
-    return rows.astype(dict.fromkeys(text, "str"))
 
 
 def _folds(data: Dataset, config: Config) -> list[splits.Fold]:
@@ -225,71 +189,6 @@ def _training(
         "created_at": created,
         "data_label": config.data.provider,
     }
-
-
-def _write_networks(
-    directory: Path, data: Dataset, fitted: list[FittedFold], ewma: Distribution, status: str
-) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    for each in fitted:
-        name = each.fold.name
-        is_live = name == "live"
-        baseline = _baseline(ewma, each.fold.test_end - 1 if is_live else each.fold.test_start)
-        notes = _notes(data, each, baseline, is_live)
-        network = each.student.network
-        if is_live and status == "baseline":
-            network.save(directory / "candidate_live.npz")
-            _write(directory / "candidate_live.json", notes)
-            network = _baseline_network(network, baseline["p_up"])
-            notes |= {k: baseline[k] for k in ("residual_shape", "sigma_factor")} | {"body_weight": 0.0}
-        network.save(directory / f"{name}.npz")
-        _write(directory / f"{name}.json", notes)
-
-
-def _notes(data: Dataset, each: FittedFold, baseline: dict[str, Any], is_live: bool) -> dict[str, Any]:
-    fold, student, sessions = each.fold, each.student, data.panel.sessions
-    return {
-        "scaler": {
-            "center": each.scaler.center.tolist(),
-            "scale": each.scaler.scale.tolist(),
-            "limit": each.scaler.limit,
-        },
-        "residual_shape": student.shape.tolist(),
-        "sigma_factor": student.factor.tolist(),
-        "baseline": baseline,
-        "train_first": str(sessions[0]),
-        "train_last": str(sessions[fold.train_end - 1]),
-        "test_first": None if is_live else str(sessions[fold.test_start]),
-        "test_last": None if is_live else str(sessions[fold.test_end - 1]),
-        "body_weight": student.body_weight,
-        "alpha": student.alpha,
-        "epochs": student.epochs,
-    }
-
-
-def _baseline(ewma: Distribution, at: int) -> dict[str, Any]:
-    return {
-        "residual_shape": ewma.quantiles[at].tolist(),
-        "sigma_factor": ewma.sigma[at].tolist(),
-        "p_up": ewma.p_up[at].tolist(),
-    }
-
-
-def _baseline_network(like: Network, p_up: list[float]) -> Network:
-    """The EWMA baseline in the student's form: all weights zero, log-scale zero, a constant p_up."""
-    zero = {
-        name: tuple(np.zeros_like(part) for part in getattr(like, name)) for name in ("conv_weight", "conv_bias")
-    } | {name: np.zeros_like(getattr(like, name)) for name in ("head_weight", "head_bias", "skip_weight")}
-    bias = np.zeros((len(p_up), 4), dtype=np.float32)
-    share = np.clip(p_up, 0.01, 0.99)
-    bias[:, 3] = np.log(share / (1 - share))
-    return replace(like, **zero, skip_bias=bias.ravel())
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1, allow_nan=False))
-    partial.replace(path)
 
 
 def _summary(

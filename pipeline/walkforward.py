@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
+from features import frames
 from features.panel import Panel, align, load
 from features.splits import Fold
 from models.compact.network import FIELD, Network
@@ -103,7 +105,7 @@ def forecast_folds(
     data: Dataset, fitted: list[FittedFold], network_of: Callable[[FittedStudent], Network]
 ) -> Forecast:
     """The out-of-sample forecasts of every fold on the panel's axes, NaN outside the test years."""
-    out = _blank(data)
+    out = blank(data)
     for each in fitted:
         test = slice(each.fold.test_start, each.fold.test_end)
         x = each.scaler.transform(data.panel.x[:, test.start - FIELD + 1 : test.stop])
@@ -120,7 +122,7 @@ def forecast_ewma(data: Dataset, folds: list[Fold], interval: str) -> tuple[Fore
     # The last row is wanted for a bundle even where the last fold ends earlier.
     found = trailing(data.z, data.relative_variance, data.horizons, delay, folds[0].test_start)
     unit = data.panel.vol[..., None].astype(np.float64) * np.sqrt(np.asarray(data.horizons))  # (N, T, H)
-    out = _blank(data)
+    out = blank(data)
     test = slice(folds[0].test_start, folds[-1].test_end)
     known = np.isfinite(unit[:, test])
     out.sigma[:, test] = unit[:, test] * found.sigma[None, test]
@@ -131,7 +133,7 @@ def forecast_ewma(data: Dataset, folds: list[Fold], interval: str) -> tuple[Fore
 
 def forecast_unconditional(data: Dataset, folds: list[Fold]) -> Forecast:
     """The unconditional baseline, refitted for each test year on its training slice."""
-    out = _blank(data)
+    out = blank(data)
     for fold in folds:
         found = unconditional(data.log_return[:, : fold.train_end], data.rv[:, : fold.train_end], data.horizons)
         test = slice(fold.test_start, fold.test_end)
@@ -142,6 +144,42 @@ def forecast_unconditional(data: Dataset, folds: list[Fold]) -> Forecast:
     return out
 
 
-def _blank(data: Dataset) -> Forecast:
+def forecast_rows(
+    data: Dataset,
+    folds: list[Fold],
+    run_id: str,
+    model: str,
+    forecast: Forecast,
+    created_at: pd.Timestamp,
+    bundle_version: str = "",
+) -> pd.DataFrame:
+    """Rows of the `forecasts` table for every cell with a sigma, by ticker, session and horizon."""
+    n, t, h = np.nonzero(np.isfinite(forecast.sigma))
+    fold_of = np.full(len(data.panel.sessions), "", dtype="<U8")
+    for fold in folds:
+        fold_of[fold.test_start : fold.test_end] = fold.name
+    rows = pd.DataFrame(
+        {
+            "run_id": run_id,
+            "model": model,
+            "bundle_version": bundle_version,
+            "fold": fold_of[t],
+            "ticker": data.panel.tickers[n],
+            "session": pd.DatetimeIndex(data.panel.sessions[t]).astype(frames.SESSION),
+            "horizon": np.asarray(data.horizons, dtype=np.int32)[h],
+            "sigma": forecast.sigma[n, t, h],
+        }
+    )
+    quantiles = pd.DataFrame(forecast.quantiles[n, t, h], columns=list(frames.QUANTILE_COLUMNS))
+    rows = pd.concat([rows, quantiles], axis=1)
+    rows["p_up"] = forecast.p_up[n, t, h]
+    rows["calibrated"] = True
+    rows["created_at"] = pd.Series(created_at, index=rows.index).astype(frames.INSTANT)
+    text = ("run_id", "model", "bundle_version", "fold", "ticker")
+    return rows.astype(dict.fromkeys(text, "str"))
+
+
+def blank(data: Dataset) -> Forecast:
+    """A forecast of NaN on the axes of `data`."""
     n, t, h = data.z.shape
     return Forecast(np.full((n, t, h), np.nan), np.full((n, t, h, 9), np.nan), np.full((n, t, h), np.nan))

@@ -74,6 +74,14 @@ def panel_graph(source: Network | QuantizedNetwork) -> onnx.ModelProto:
     return graph.model("panel", dims, ["N", "S", len(network.skip_bias) // 4, 4])
 
 
+def with_body(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy that also puts out the last integer layer, `hidden_2_q`: (B, C) or (N, C, T - 63) u8."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy.graph.output.append(helper.make_tensor_value_info("hidden_2_q", TensorProto.UINT8, None))
+    return copy
+
+
 def save(model: onnx.ModelProto, path: Path) -> None:
     """Check and write one self-contained file."""
     onnx.checker.check_model(model, full_check=True)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from models.compact import export, integer
 from models.compact.network import FIELD, Network
-from models.compact.quantize import QuantizedNetwork, quantize
+from models.compact.quantize import quantize
 
 
 def random_network(seed: int = 0, width: int = 8, body: int = 6, features: int = 9, horizons: int = 3) -> Network:
@@ -58,14 +58,6 @@ def run_windows(model: onnx.ModelProto, network: Network, x: np.ndarray) -> np.n
     return session(model).run(None, inputs)[0].reshape(x.shape[0], -1, *(network.skip_bias.size // 4, 4))
 
 
-def body_of(model: onnx.ModelProto, quantized: QuantizedNetwork) -> onnx.ModelProto:
-    """The same graph with its last integer tensor as an output."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    copy.graph.output.append(onnx.helper.make_tensor_value_info("hidden_2_q", onnx.TensorProto.UINT8, None))
-    return copy
-
-
 def test_float_graphs_equal_the_numpy_reference() -> None:
     network, x = random_network(), scaled(1, 3, 90)
     expected = network.forward_panel(x)
@@ -80,7 +72,7 @@ def test_integer_body_is_the_same_bit_for_bit(seed: int, width: int, body: int, 
     quantized = quantize(network, scaled(seed + 2, 2, 200))
     expected = integer.body_panel(quantized, x)  # (N, S, C)
     chosen = x[..., network.body_features]
-    panel = session(body_of(export.panel_graph(quantized), quantized))
+    panel = session(export.with_body(export.panel_graph(quantized)))
     inputs = {"x": np.ascontiguousarray(chosen.transpose(0, 2, 1)), "last": np.ascontiguousarray(x[:, FIELD - 1 :])}
     y_panel, hidden = panel.run(["y", "hidden_2_q"], inputs)
     np.testing.assert_array_equal(hidden.transpose(0, 2, 1), expected)
@@ -88,7 +80,7 @@ def test_integer_body_is_the_same_bit_for_bit(seed: int, width: int, body: int, 
     np.testing.assert_allclose(y_window, y_panel, atol=1e-5)
     windows = np.lib.stride_tricks.sliding_window_view(x, FIELD, axis=1).transpose(0, 1, 3, 2)
     flat = np.ascontiguousarray(windows.reshape(-1, FIELD, x.shape[2])[..., network.body_features])
-    body_run = session(body_of(export.window_graph(quantized), quantized))
+    body_run = session(export.with_body(export.window_graph(quantized)))
     last = np.ascontiguousarray(x[:, FIELD - 1 :].reshape(-1, x.shape[2]))
     hidden_window = body_run.run(["hidden_2_q"], {"x": flat, "last": last})[0]
     np.testing.assert_array_equal(hidden_window, expected.reshape(-1, width))

@@ -1,0 +1,165 @@
+"""The bundle: a directory that holds everything the scorer needs, checked before it is used.
+
+    manifest.json   what was trained on what, features in order with their scaling, calibration, sizing, checksums
+    window.onnx     the latest session, one window a row
+    panel.onnx      whole histories
+    golden.npz      inputs and outputs of both graphs, for the self-check
+
+Standard library and NumPy only; nothing is unpickled. A reader of schema 1 refuses any other schema; keys it
+does not know are ignored, so that a later writer may add some.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.decode import QUANTILES
+from models.scaling import Scaler
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+FILES = ("window.onnx", "panel.onnx", "golden.npz")
+
+
+class BundleError(ValueError):
+    """A bundle cannot be trusted or used; the message names the file or the key."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle."""
+
+    directory: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def version(self) -> str:
+        """The bundle's version."""
+        return str(self.manifest["version"])
+
+    @property
+    def horizons(self) -> tuple[int, ...]:
+        """Sessions ahead."""
+        return tuple(self.manifest["horizons"])
+
+    @cached_property
+    def feature_names(self) -> tuple[str, ...]:
+        """The F features in the order of the graphs' `last` input."""
+        return tuple(feature["name"] for feature in self.manifest["features"])
+
+    @cached_property
+    def body_features(self) -> npt.NDArray[np.int64]:
+        """Positions among the features of the convolution's inputs."""
+        return np.array([self.feature_names.index(name) for name in self.manifest["body_features"]], dtype=np.int64)
+
+    @cached_property
+    def scaler(self) -> Scaler:
+        """The scaling of the training slice."""
+        features = self.manifest["features"]
+        return Scaler(
+            np.array([f["center"] for f in features], dtype=np.float32),
+            np.array([f["scale"] for f in features], dtype=np.float32),
+            float(self.manifest["limit"]),
+        )
+
+    @cached_property
+    def residual_shape(self) -> npt.NDArray[np.float64]:
+        """(H, 9) quantiles of the standardised residual."""
+        return np.array(self.manifest["residual_shape"])
+
+    @cached_property
+    def sigma_factor(self) -> npt.NDArray[np.float64]:
+        """(H,) standard deviation of the standardised residual."""
+        return np.array(self.manifest["sigma_factor"])
+
+
+def load(directory: Path) -> Bundle:
+    """Read a bundle after checking its schema and the checksum of every file.
+
+    Raises:
+        BundleError: no manifest, another schema, a file missing or changed, a key missing or inconsistent.
+    """
+    directory = Path(directory)
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleError(f"{directory} is no bundle: it has no {MANIFEST}") from None
+    except ValueError as error:
+        raise BundleError(f"{directory / MANIFEST} is not valid JSON: {error}") from None
+    found = manifest.get("schema_version") if isinstance(manifest, dict) else None
+    if found != SCHEMA_VERSION:
+        raise BundleError(f"{directory} has bundle schema {found}, this program reads {SCHEMA_VERSION}")
+    for name in (*FILES, MANIFEST):
+        _verify(directory, name, manifest)
+    _consistent(directory, manifest)
+    return Bundle(directory, manifest)
+
+
+def seal(directory: Path, manifest: dict[str, Any]) -> Bundle:
+    """Add schema and checksums to `manifest`, write it beside the files already there, and load the result.
+
+    Raises:
+        BundleError: a file of the bundle has not been written.
+    """
+    for name in FILES:
+        if not (directory / name).is_file():
+            raise BundleError(f"{directory} cannot be sealed: {name} has not been written")
+    sealed = {
+        "schema_version": SCHEMA_VERSION,
+        **manifest,
+        "quantiles": list(QUANTILES),
+        "files": {name: _sha256((directory / name).read_bytes()) for name in FILES},
+    }
+    sealed["manifest_sha256"] = _manifest_digest(sealed)
+    (directory / MANIFEST).write_text(json.dumps(sealed, indent=1, allow_nan=False), encoding="utf-8")
+    return load(directory)
+
+
+def _verify(directory: Path, name: str, manifest: dict[str, Any]) -> None:
+    if name == MANIFEST:
+        if manifest.get("manifest_sha256") != _manifest_digest(manifest):
+            raise BundleError(f"{directory / name} does not match its own checksum: it was changed after writing")
+        return
+    path = directory / name
+    expected = manifest.get("files", {}).get(name)
+    if not path.is_file():
+        raise BundleError(f"{directory} lacks {name}")
+    if _sha256(path.read_bytes()) != expected:
+        raise BundleError(f"{path} does not match its checksum: it was changed or damaged after writing")
+
+
+def _consistent(directory: Path, manifest: dict[str, Any]) -> None:
+    needed = (
+        "version", "status", "model", "features", "limit", "body_features", "horizons", "residual_shape",
+        "sigma_factor", "receptive_field", "target", "decision", "training", "sizing",
+    )  # fmt: skip
+    for key in needed:
+        if key not in manifest:
+            raise BundleError(f"{directory / MANIFEST} has no key {key}")
+    names = [feature["name"] for feature in manifest["features"]]
+    if len(set(names)) != len(names):
+        raise BundleError(f"{directory / MANIFEST} names a feature twice")
+    unknown = set(manifest["body_features"]) - set(names)
+    if unknown:
+        raise BundleError(f"{directory / MANIFEST}: body_features names {sorted(unknown)[0]}, which is no feature")
+    shape = np.shape(manifest["residual_shape"])
+    if shape != (len(manifest["horizons"]), len(QUANTILES)):
+        raise BundleError(f"{directory / MANIFEST}: residual_shape is {shape}, not horizons x quantiles")
+
+
+def _manifest_digest(manifest: dict[str, Any]) -> str:
+    body = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
+    return _sha256(json.dumps(body, sort_keys=True, allow_nan=False).encode())
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

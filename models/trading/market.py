@@ -98,14 +98,9 @@ def step(
     """
     gone = ~np.isfinite(price_next)
     growth = np.where(gone | (state.weights == 0), 1.0, np.divide(price_next, price_now))
-    held = state.wealth[:, None] * state.weights * growth
-    if np.isnan(held).any():
-        raise ValueError("an asset is held that has no price now")
-    before = state.wealth * (1.0 - state.weights.sum(axis=1)) + held.sum(axis=1)
-    alive = before > 0
-    held, before = np.where(alive[:, None], held, 0.0), np.where(alive, before, 0.0)
-    weight = held / np.where(alive, before, 1.0)[:, None]
-    trade = np.isfinite(target) & (np.abs(target - weight) > band) & alive[:, None]
+    before, held = _drifted(state, growth)
+    weight = held / np.where(before > 0, before, 1.0)[:, None]
+    trade = np.isfinite(target) & (np.abs(target - weight) > band) & (before > 0)[:, None]
     if tradable is not None:
         trade &= tradable
     trade = np.where(gone, weight != 0, trade)
@@ -157,6 +152,16 @@ def carry(prices: Floats, max_gap: int = MAX_GAP) -> Floats:
     last = np.maximum.accumulate(np.where(known, at, -1), axis=-2)
     filled = np.take_along_axis(prices, np.maximum(last, 0), axis=-2)
     return np.where((last >= 0) & (at - last <= max_gap), filled, np.nan)
+
+
+def _drifted(state: State, growth: Floats) -> tuple[Floats, Floats]:
+    """(E,) wealth and (E, N) values held, before trading; nothing at all once wealth is gone."""
+    held = state.wealth[:, None] * state.weights * growth
+    if np.isnan(held).any():
+        raise ValueError("an asset is held that has no price now")
+    wealth = state.wealth * (1.0 - state.weights.sum(axis=1)) + held.sum(axis=1)
+    alive = wealth > 0
+    return np.where(alive, wealth, 0.0), np.where(alive[:, None], held, 0.0)
 
 
 def _after_costs(before: Floats, held: Floats, wanted: Floats, trade: Bools, rate: Floats) -> Floats:

@@ -24,13 +24,9 @@ class FrameError(ValueError):
     """A table does not keep its contract."""
 
 
-def _columns(spec: dict[str, str], nullable: tuple[str, ...] = ()) -> dict[str, pa.Column]:
-    return {name: pa.Column(dtype, nullable=name in nullable) for name, dtype in spec.items()}
-
-
 PRICE_FIGURES = ("open", "high", "low", "close", "adj_close", "volume", "dividend", "split")
 
-_price_columns = {
+_PRICES: dict[str, str] = {
     "ticker": "str",
     "session": SESSION,
     **dict.fromkeys(PRICE_FIGURES, "float64"),
@@ -39,95 +35,59 @@ _price_columns = {
     "ingested_at": INSTANT,
 }
 
-PRICES = pa.DataFrameSchema(
-    _columns(_price_columns),
-    checks=[
+COLUMNS: dict[str, dict[str, str]] = {
+    "prices": _PRICES,
+    "price_revisions": {**_PRICES, "replaced_at": INSTANT},
+    "news": {
+        "news_id": "str",
+        "ticker": "str",
+        "published_at": INSTANT,
+        "known_at": INSTANT,
+        "ingested_at": INSTANT,
+        **dict.fromkeys(("source", "title", "summary", "url"), "str"),
+    },
+    "quarantine": {
+        **dict.fromkeys(("row_id", "table", "reason", "source", "row"), "str"),
+        "quarantined_at": INSTANT,
+    },
+    "forecasts": {
+        **dict.fromkeys(("run_id", "model", "bundle_version", "fold", "ticker"), "str"),
+        "session": SESSION,
+        "horizon": "int32",
+        "sigma": "float64",
+        **dict.fromkeys(QUANTILE_COLUMNS, "float64"),
+        "p_up": "float64",
+        "calibrated": "bool",
+        "created_at": INSTANT,
+    },
+    "positions": {
+        **dict.fromkeys(("run_id", "strategy", "fold", "ticker"), "str"),
+        "session": SESSION,
+        "weight": "float64",
+    },
+}
+"""Column -> dtype of every table with a fixed contract, in the order of the columns."""
+
+_UNIQUE = {"prices": ["ticker", "session"], "news": ["news_id"], "quarantine": ["row_id"]}
+
+_RULES = {
+    "prices": [
         pa.Check(lambda f: f["low"] > 0, name="price above zero"),
-        pa.Check(
-            lambda f: (f["high"] >= f[["open", "close", "low"]].max(axis=1) * (1 - 1e-9)), name="high is the highest"
-        ),
+        pa.Check(lambda f: f["high"] >= f[["open", "close"]].max(axis=1) * (1 - 1e-9), name="high is the highest"),
         pa.Check(lambda f: f["low"] <= f[["open", "close"]].min(axis=1) * (1 + 1e-9), name="low is the lowest"),
-    ],
-    unique=["ticker", "session"],
-    strict=True,
-    ordered=True,
-)
-
-REVISIONS = pa.DataFrameSchema(
-    _columns({**_price_columns, "replaced_at": INSTANT}), strict=True, ordered=True
-)
-
-NEWS = pa.DataFrameSchema(
-    _columns(
-        {
-            "news_id": "str",
-            "ticker": "str",
-            "published_at": INSTANT,
-            "known_at": INSTANT,
-            "ingested_at": INSTANT,
-            "source": "str",
-            "title": "str",
-            "summary": "str",
-            "url": "str",
-        }
-    ),
-    unique=["news_id"],
-    strict=True,
-    ordered=True,
-)
-
-QUARANTINE = pa.DataFrameSchema(
-    _columns(
-        {"row_id": "str", "table": "str", "reason": "str", "source": "str", "row": "str", "quarantined_at": INSTANT}
-    ),
-    unique=["row_id"],
-    strict=True,
-    ordered=True,
-)
-
-FORECASTS = pa.DataFrameSchema(
-    _columns(
-        {
-            "run_id": "str",
-            "model": "str",
-            "bundle_version": "str",
-            "fold": "str",
-            "ticker": "str",
-            "session": SESSION,
-            "horizon": "int32",
-            "sigma": "float64",
-            **dict.fromkeys(QUANTILE_COLUMNS, "float64"),
-            "p_up": "float64",
-            "calibrated": "bool",
-            "created_at": INSTANT,
-        }
-    ),
-    strict=True,
-    ordered=True,
-)
-
-POSITIONS = pa.DataFrameSchema(
-    _columns(
-        {
-            "run_id": "str",
-            "strategy": "str",
-            "fold": "str",
-            "ticker": "str",
-            "session": SESSION,
-            "weight": "float64",
-        }
-    ),
-    strict=True,
-    ordered=True,
-)
+    ]
+}
 
 TABLES: dict[str, pa.DataFrameSchema] = {
-    "prices": PRICES,
-    "price_revisions": REVISIONS,
-    "news": NEWS,
-    "quarantine": QUARANTINE,
-    "forecasts": FORECASTS,
-    "positions": POSITIONS,
+    table: pa.DataFrameSchema(
+        {name: pa.Column(dtype, nullable=False) for name, dtype in columns.items()},
+        checks=_RULES.get(table),
+        unique=_UNIQUE.get(table),
+        strict=True,
+        ordered=True,
+        name=table,
+    )
+    for table, columns in COLUMNS.items()
 }
 
 

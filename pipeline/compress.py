@@ -20,8 +20,9 @@ import pandas as pd
 from features.splits import Fold
 from models.compact import bundle as bundles
 from models.compact import export, integer
+from models.compact.integer import QuantizedNetwork
 from models.compact.network import FIELD
-from models.compact.quantize import QuantizedNetwork, quantize
+from models.compact.quantize import quantize
 from models.compact.runtime import Scorer, target_weights
 from models.decode import Forecast, decode
 from pipeline import trained, walkforward

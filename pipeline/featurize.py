@@ -13,7 +13,7 @@ from features.panel import load, rows_of
 from features.prices import Wide, ewma_volatility, log_returns
 from features.targets import label_rows, targets
 from pipeline.config import Config
-from pipeline.errors import TooLittleHistoryError
+from pipeline.errors import DataError, TooLittleHistoryError
 from pipeline.store import Lake
 from pipeline.summary import Progress, Summary, silent
 
@@ -28,9 +28,12 @@ def run(config: Config, progress: Progress = silent) -> Summary:
     lake = Lake(config.data.lake)
     progress("reading prices and news", 0, 3)
     rows, short = _long_enough(lake.prices(), config.universe.min_sessions)
-    sessions, closes = alignment.calendar_sessions(
-        config.universe.calendar, rows["session"].min(), rows["session"].max()
-    )
+    try:
+        sessions, closes = alignment.calendar_sessions(
+            config.universe.calendar, rows["session"].min(), rows["session"].max()
+        )
+    except alignment.CalendarError as error:
+        raise DataError(str(error)) from None
     wide = Wide.from_rows(rows, sessions)
     headlines = lake.news()
     progress("computing features", 1, 3)

@@ -271,9 +271,9 @@ class Lake:
 
 
 def empty(table: str) -> pd.DataFrame:
-    """An empty frame that keeps the contract of `table`."""
-    columns = frames.TABLES[table].columns
-    return pd.DataFrame({name: pd.Series(dtype=str(column.dtype)) for name, column in columns.items()})
+    """An empty frame with the columns and dtypes that the lake would return for `table`."""
+    columns = frames.COLUMNS[table]
+    return pd.DataFrame(columns=list(columns)).astype(columns)
 
 
 def news_id(source: str, url: str, ticker: str, published_at: str, text: str) -> str:

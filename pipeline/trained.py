@@ -40,7 +40,9 @@ def read(directory: Path, name: str) -> Trained:
     except FileNotFoundError as error:
         raise StoreError(f"{error.filename} is missing; run: tradewind train") from None
     held = notes["scaler"]
-    scaler = Scaler(np.float32(held["center"]), np.float32(held["scale"]), float(held["limit"]))
+    scaler = Scaler(
+        np.array(held["center"], np.float32), np.array(held["scale"], np.float32), float(held["limit"])
+    )
     return Trained(network, scaler, np.array(notes["residual_shape"]), np.array(notes["sigma_factor"]), notes)
 
 

@@ -17,8 +17,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from models.compact.integer import QuantizedLayer, QuantizedNetwork
 from models.compact.network import DILATIONS, FIELD, KERNEL, Network
-from models.compact.quantize import QuantizedLayer, QuantizedNetwork
 
 IR_VERSION = 10
 OPSET = 21
@@ -57,7 +57,7 @@ def panel_graph(source: Network | QuantizedNetwork) -> onnx.ModelProto:
     if layers:
         value = graph.quantize(value, layers[0].input_scale, layers[0].input_zero_point, "x_q")
     for i, (weight, dilation) in enumerate(zip(network.conv_weight, DILATIONS, strict=True)):
-        attributes = {"dilations": [dilation], "kernel_shape": [KERNEL]}
+        attributes: dict[str, Any] = {"dilations": [dilation], "kernel_shape": [KERNEL]}
         if layers:
             value = graph.conv_int8(value, layers[i], i, attributes)
         else:

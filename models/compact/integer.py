@@ -1,17 +1,46 @@
-"""NumPy reference of the integer body: what ONNX Runtime must compute, bit for bit.
+"""The integer body and its NumPy reference: what ONNX Runtime must compute, bit for bit.
 
 s32 accumulators, float32 requantization, round half to even, saturation to u8.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
-from models.compact.network import DILATIONS, KERNEL
-from models.compact.quantize import QuantizedLayer, QuantizedNetwork
+from models.compact.network import DILATIONS, KERNEL, Network
 
 Uint8 = npt.NDArray[np.uint8]
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class QuantizedLayer:
+    """One convolution in integers.
+
+    Attributes:
+        weight: (C_out, C_in, 4) int8, symmetric; tap 0 is the oldest session.
+        weight_scale: (C_out,) float32, one a channel.
+        bias: (C_out,) int32, in units of input_scale * weight_scale.
+        input_scale, input_zero_point: of the u8 input; output_scale: of the u8 output, whose zero point is 0.
+    """
+
+    weight: npt.NDArray[np.int8]
+    weight_scale: Float32
+    bias: npt.NDArray[np.int32]
+    input_scale: np.float32
+    input_zero_point: np.uint8
+    output_scale: np.float32
+
+
+@dataclass(frozen=True)
+class QuantizedNetwork:
+    """Three integer convolutions and the float network whose head and skip go with them."""
+
+    layers: tuple[QuantizedLayer, ...]
+    network: Network
 
 
 def quantize_input(x: npt.NDArray[np.float32], layer: QuantizedLayer) -> Uint8:

@@ -7,11 +7,12 @@ zero with zero point 0, so that saturation does the work of ReLU. Head, skip and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
+from models.compact.integer import QuantizedLayer, QuantizedNetwork, body_panel
 from models.compact.network import Network, hidden_layers
 from models.scaling import WINSOR_LIMIT
 
@@ -19,33 +20,6 @@ Float32 = npt.NDArray[np.float32]
 
 PERCENTILE = 99.99
 """Share of calibration activations inside the range of a hidden layer, in percent; the rest saturates."""
-
-
-@dataclass(frozen=True)
-class QuantizedLayer:
-    """One convolution in integers.
-
-    Attributes:
-        weight: (C_out, C_in, 4) int8, symmetric; tap 0 is the oldest session.
-        weight_scale: (C_out,) float32, one a channel.
-        bias: (C_out,) int32, in units of input_scale * weight_scale.
-        input_scale, input_zero_point: of the u8 input; output_scale: of the u8 output, whose zero point is 0.
-    """
-
-    weight: npt.NDArray[np.int8]
-    weight_scale: Float32
-    bias: npt.NDArray[np.int32]
-    input_scale: np.float32
-    input_zero_point: np.uint8
-    output_scale: np.float32
-
-
-@dataclass(frozen=True)
-class QuantizedNetwork:
-    """Three integer convolutions and the float network whose head and skip go with them."""
-
-    layers: tuple[QuantizedLayer, ...]
-    network: Network
 
 
 def quantize(network: Network, calibration: Float32) -> QuantizedNetwork:
@@ -67,7 +41,11 @@ def quantize(network: Network, calibration: Float32) -> QuantizedNetwork:
         output_scale = _hidden_scale(activations)
         layers.append(_layer(weight, bias, scale, zero_point, output_scale))
         scale, zero_point = output_scale, np.uint8(0)
-    return QuantizedNetwork(tuple(layers), network)
+    quantized = QuantizedNetwork(tuple(layers), network)
+    # What rounding shifts on average is known from the same calibration data, and put back in the float head.
+    found = body_panel(quantized, calibration) * layers[-1].output_scale
+    shift = (hidden[-1] - found).mean((0, 1), dtype=np.float64) @ network.head_weight
+    return replace(quantized, network=replace(network, head_bias=(network.head_bias + shift).astype(np.float32)))
 
 
 def _input_range(limit: float) -> tuple[np.float32, np.uint8]:

@@ -13,7 +13,7 @@ from features.panel import load, rows_of
 from features.prices import Wide, ewma_volatility, log_returns
 from features.targets import label_rows, targets
 from pipeline.config import Config
-from pipeline.errors import DataError, TooLittleHistoryError
+from pipeline.errors import DataError, TooLittleHistoryError, UsageError
 from pipeline.store import Lake
 from pipeline.summary import Progress, Summary, silent
 
@@ -65,12 +65,19 @@ def run(config: Config, progress: Progress = silent) -> Summary:
     return Summary("featurize", tuple(lines), figures)
 
 
-def write_feature_file(config: Config, path: Path) -> Summary:
-    """Write the lake's features for the light scorer: NPZ, CSV or Parquet by the suffix, atomically."""
+def run_and_write(config: Config, progress: Progress, out: Path) -> Summary:
+    """`run`, then write the light scorer's feature file: NPZ, CSV or Parquet by the suffix, atomically.
+
+    Raises:
+        UsageError: another suffix.
+    """
+    if out.suffix not in (".npz", ".csv", ".parquet"):
+        raise UsageError(f"{out}: the suffix must be .npz, .csv or .parquet")
+    summary = run(config, progress)
     rows = Lake(config.data.lake).read("features", order_by="ticker, session")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    if path.suffix == ".npz":
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.stem}.partial{out.suffix}")
+    if out.suffix == ".npz":
         panel = load(rows)
         np.savez(
             partial,
@@ -80,12 +87,13 @@ def write_feature_file(config: Config, path: Path) -> Summary:
             session=panel.sessions,
             feature=np.asarray(panel.feature_names),
         )
-    elif path.suffix == ".parquet":
+    elif out.suffix == ".parquet":
         rows.to_parquet(partial, index=False)
     else:
         rows.to_csv(partial, index=False)
-    partial.replace(path)
-    return Summary("features", (f"{len(rows):,} rows written to {path}",), {"rows": len(rows), "out": str(path)})
+    partial.replace(out)
+    lines = (*summary.lines, f"{len(rows):,} rows written to {out}")
+    return Summary("features", lines, {**summary.figures, "out": str(out)}, summary.left_out)
 
 
 def _long_enough(rows: pd.DataFrame, minimum: int) -> tuple[pd.DataFrame, dict[str, int]]:

@@ -1,21 +1,31 @@
-"""Where prices and news come from. A provider delivers; `pipeline.ingest` decides what the lake keeps."""
+"""Providers: where prices and news come from. Each is one function, `deliver(config, progress) -> Delivery`.
+
+A provider reads everything it was asked for and judges every row; it knows neither the lake nor when a price
+bar became known. `pipeline.ingest` adds the times and writes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, NamedTuple, Protocol
 
 import pandas as pd
 
+from features import frames
+from pipeline.config import Config
 from pipeline.summary import Progress
 
-BARS = ("ticker", "session", "open", "high", "low", "close", "adj_close", "volume", "dividend", "split")
-"""Columns of delivered prices: the `prices` table without its source and its clocks."""
+PRICE_COLUMNS: Final = {
+    name: dtype for name, dtype in frames.COLUMNS["prices"].items() if name not in ("known_at", "ingested_at")
+}
+NEWS_COLUMNS: Final = {
+    name: dtype for name, dtype in frames.COLUMNS["news"].items() if name not in ("news_id", "ingested_at")
+}
 
 
-@dataclass(frozen=True)
-class Rejected:
-    """A row that cannot be used: for which table, why, from where, and its original text."""
+class Rejected(NamedTuple):
+    """One row that cannot be used, as it was received."""
 
     table: str
     reason: str
@@ -23,34 +33,38 @@ class Rejected:
     row: str
 
 
+def empty_news() -> pd.DataFrame:
+    """No headline, in the columns of a delivery."""
+    return pd.DataFrame(columns=list(NEWS_COLUMNS)).astype(NEWS_COLUMNS)
+
+
 @dataclass(frozen=True)
 class Delivery:
-    """What a provider found.
+    """What a provider hands over.
 
     Attributes:
-        source: the provider's name, kept with every price row.
-        prices: BARS; sessions `datetime64[us]`, figures float64, each (ticker, session) once.
-        news: the `news` table without `ingested_at`.
+        prices: PRICE_COLUMNS, (ticker, session) unique; an unknown volume is 0, no dividend 0, no split 1.
+        news: NEWS_COLUMNS, instants in UTC; a ticker of '' is the market.
         rejected: rows that cannot be used.
-        failed: ticker -> why nothing came for it.
-        notes: what the user should know about this delivery.
+        failed: ticker -> why it could not be had.
+        notes: what a person should know, one line each.
     """
 
-    source: str
     prices: pd.DataFrame
-    news: pd.DataFrame
+    news: pd.DataFrame = field(default_factory=empty_news)
     rejected: tuple[Rejected, ...] = ()
-    failed: dict[str, str] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
 class Provider(Protocol):
-    """Anything that delivers."""
+    """The shape of every `deliver`."""
 
-    def fetch(self, progress: Progress) -> Delivery:
-        """Deliver everything that the configuration asks for.
+    def __call__(self, config: Config, progress: Progress) -> Delivery:
+        """Everything the configuration asks for.
 
         Raises:
-            DataError, ProviderError: nothing at all could be delivered.
+            DataError: nothing of it can be used.
+            ProviderError: nothing of it could be had.
         """
         ...

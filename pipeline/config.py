@@ -49,6 +49,20 @@ class Universe(Section):
         0, ge=0, le=300, description="decide this long before the close; later news counts for the next session"
     )
 
+    @field_validator("tickers")
+    @classmethod
+    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value) or not all(ticker.strip() == ticker != "" for ticker in value):
+            raise ValueError("tickers must be distinct, without blanks")
+        return value
+
+    @field_validator("since", "until", mode="before")
+    @classmethod
+    def _date(cls, value: object) -> object:
+        if isinstance(value, bool | int | float):  # pydantic would read seconds since 1970
+            raise ValueError("expected a date, like 2010-01-01")
+        return value
+
 
 class Features(Section):
     """Which families of features the table holds."""
@@ -201,13 +215,17 @@ def load(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:
         raw: dict[str, Any] = _read(path) if path.is_file() else {}
     else:
         raw = _read(path)
-    for override in overrides:
-        _override(raw, override)
-    try:
-        config = Config.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(_explain(error, path)) from None
+    config = _validated(raw, overrides, str(path))
     return _anchored(config, path.resolve().parent)
+
+
+def defaults(overrides: tuple[str, ...] = ()) -> Config:
+    """The defaults with `--set` overrides on top, no file read, relative paths as they are given.
+
+    Raises:
+        ConfigError: unknown key (the nearest valid one is named), wrong value.
+    """
+    return _validated({}, overrides, "--set")
 
 
 def starter(config: Config) -> str:
@@ -270,6 +288,15 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
 
 
+def _validated(raw: dict[str, Any], overrides: tuple[str, ...], origin: str) -> Config:
+    for override in overrides:
+        _override(raw, override)
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, origin)) from None
+
+
 def _override(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
@@ -287,16 +314,21 @@ def _override(raw: dict[str, Any], override: str) -> None:
     table[parts[-1]] = value
 
 
-def _explain(error: ValidationError, path: Path) -> str:
+def _explain(error: ValidationError, origin: str) -> str:
     reasons = []
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
+        if where.startswith("models.") and len(item["loc"]) == 2 and isinstance(item["input"], dict):
+            models = [heading for heading, _ in _sections(Models())]
+            reasons.append(f"unknown model {item['loc'][1]}; the models are {', '.join(models)}")
+        elif item["type"] == "tuple_type":
+            reasons.append(f'{where} = {item["input"]!r}: expected a list, like ["A", "B"]')
+        elif item["type"] == "extra_forbidden":
             near = difflib.get_close_matches(where, _known_keys(), n=1, cutoff=0.0)
             reasons.append(f"unknown key {where}; did you mean {near[0]}?")
         else:
             reasons.append(f"{where} = {item['input']!r}: {item['msg'].removeprefix('Value error, ')}")
-    return f"{path}: " + "; ".join(reasons)
+    return f"{origin}: " + "; ".join(reasons)
 
 
 def _known_keys() -> list[str]:

@@ -132,7 +132,7 @@ class Models(Section):
     """The forecasters in the race, beside the baselines that always run."""
 
     seed: int = Field(7, ge=0, description="seed of every random choice")
-    threads: int = Field(2, ge=1, le=64, description="threads of training; part of what 'same bytes' means")
+    threads: int = Field(1, ge=1, le=64, description="threads of training; part of what 'same bytes' means")
     scale: Scale = Scale()
     student: Student = Student()
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from importlib import import_module
+from typing import cast
 
 import pandas as pd
 
 from features import frames
-from features.news import CalendarError, calendar_sessions
+from features.news import MARKET, CalendarError, calendar_sessions
 from pipeline.config import Config
 from pipeline.errors import DataError, UnknownTickerError
 from pipeline.providers import Delivery, Provider
-from pipeline.store import Lake, Upserted
+from pipeline.store import Lake, Upserted, news_id
 from pipeline.summary import Progress, Summary, silent
 
 
@@ -30,24 +33,24 @@ def run(config: Config, progress: Progress = silent, provider: Provider | None =
     universe = config.universe
     if universe.since and universe.until and universe.since > universe.until:
         raise DataError(f"empty range: universe.since {universe.since} is after universe.until {universe.until}")
-    delivery = (provider or configured(config)).fetch(progress)
+    delivery = _wanted((provider or configured(config))(config, progress), config)
     if delivery.prices.empty:
         reasons = "; ".join(f"{ticker}: {reason}" for ticker, reason in delivery.failed.items())
-        raise UnknownTickerError(reasons or f"{delivery.source} delivered no prices")
-    lake = Lake(config.data.lake)
-    seen = pd.Timestamp.now("UTC")
+        raise UnknownTickerError(reasons or f"{config.data.provider} delivered no prices")
     prices = _in_range(delivery.prices, "session", config)
     if prices.empty:
         first, last = delivery.prices["session"].min(), delivery.prices["session"].max()
         raise DataError(
             f"empty range: no session from {universe.since or first:%Y-%m-%d} to {universe.until or last:%Y-%m-%d}; "
-            f"{delivery.source} has {first:%Y-%m-%d} to {last:%Y-%m-%d}"
+            f"{config.data.provider} has {first:%Y-%m-%d} to {last:%Y-%m-%d}"
         )
+    lake = Lake(config.data.lake)
+    seen = pd.Timestamp.now("UTC")
     progress("writing the lake", 0, 3)
-    priced = lake.upsert_prices(_stamped(prices, delivery.source, config.universe.calendar, seen))
+    priced = lake.upsert_prices(_stamped(prices, config.universe.calendar, seen))
     progress("writing the lake", 1, 3)
     news = _in_range(delivery.news, "published_at", config)
-    told = lake.add_news(_news(news, seen)) if len(news) else Upserted(0, 0, 0)
+    told = lake.add_news(_identified(news, seen)) if len(news) else Upserted(0, 0, 0)
     progress("writing the lake", 2, 3)
     fresh = _quarantine(lake, delivery)
     progress("writing the lake", 3, 3)
@@ -56,17 +59,23 @@ def run(config: Config, progress: Progress = silent, provider: Provider | None =
 
 def configured(config: Config) -> Provider:
     """The provider that `data.provider` names."""
-    if config.data.provider == "sample":
-        from pipeline.providers.sample import Sample
+    return cast(Provider, import_module(f"pipeline.providers.{config.data.provider}").deliver)
 
-        return Sample(config)
-    if config.data.provider == "files":
-        from pipeline.providers.files import Files
 
-        return Files(config)
-    from pipeline.providers.yahoo import Yahoo
-
-    return Yahoo(config)
+def _wanted(delivery: Delivery, config: Config) -> Delivery:
+    """Only the tickers asked for, and news of the market; a ticker that did not come is a failure with its reason."""
+    tickers = config.universe.tickers
+    if not tickers:
+        return delivery
+    held = sorted(delivery.prices["ticker"].unique())
+    there = ", ".join(held[:10]) + (" and more" if len(held) > 10 else "")
+    reason = f"{config.data.provider} has no such ticker; it has {there or 'none'}"
+    return replace(
+        delivery,
+        prices=delivery.prices[delivery.prices["ticker"].isin(tickers)],
+        news=delivery.news[delivery.news["ticker"].isin([*tickers, *MARKET])],
+        failed={**{ticker: reason for ticker in tickers if ticker not in held}, **delivery.failed},
+    )
 
 
 def _in_range(rows: pd.DataFrame, column: str, config: Config) -> pd.DataFrame:
@@ -81,19 +90,21 @@ def _in_range(rows: pd.DataFrame, column: str, config: Config) -> pd.DataFrame:
     return rows[kept]
 
 
-def _stamped(prices: pd.DataFrame, source: str, calendar: str, seen: pd.Timestamp) -> pd.DataFrame:
+def _stamped(prices: pd.DataFrame, calendar: str, seen: pd.Timestamp) -> pd.DataFrame:
     """A price bar is known at the close of its session."""
     try:
         sessions, closes = calendar_sessions(calendar, prices["session"].min(), prices["session"].max())
     except CalendarError as error:
         raise DataError(str(error)) from None
-    known = prices["session"].map(pd.Series(closes, index=sessions)).astype(frames.INSTANT)
-    stamped = prices.assign(source=source, known_at=known, ingested_at=seen)
+    known = prices["session"].map(pd.Series(closes, index=sessions))
+    stamped = prices.assign(known_at=known, ingested_at=seen)
     return stamped[list(frames.COLUMNS["prices"])].astype(frames.COLUMNS["prices"]).reset_index(drop=True)
 
 
-def _news(news: pd.DataFrame, seen: pd.Timestamp) -> pd.DataFrame:
-    rows = news.assign(ingested_at=seen).drop_duplicates("news_id")
+def _identified(news: pd.DataFrame, seen: pd.Timestamp) -> pd.DataFrame:
+    stamps = news["published_at"].dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    parts = zip(news["source"], news["url"], news["ticker"], stamps, news["title"], strict=True)
+    rows = news.assign(news_id=[news_id(*each) for each in parts], ingested_at=seen).drop_duplicates("news_id")
     return rows[list(frames.COLUMNS["news"])].astype(frames.COLUMNS["news"]).reset_index(drop=True)
 
 
@@ -131,7 +142,7 @@ def _summary(
         "quarantined": len(delivery.rejected),
         "tickers": [str(ticker) for ticker in sizes.index],
         "too_short": short,
-        "failed": delivery.failed,
+        "failed": dict(delivery.failed),
         "versions": lake.versions(("prices", "news", "price_revisions", "quarantine")),
     }
     left_out = tuple(f"{ticker} ({reason})" for ticker, reason in delivery.failed.items())

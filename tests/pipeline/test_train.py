@@ -1,0 +1,123 @@
+"""The race on a small simulated universe: honest about the future, repeatable, and refusing what it must."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.conftest import MakePrices
+from pipeline import featurize, train
+from pipeline.config import Config
+from pipeline.errors import StoreError, TooLittleHistoryError
+from pipeline.registry import Registry
+from pipeline.store import Lake
+
+
+def run_all(config: Config, prices: pd.DataFrame) -> tuple[Lake, str]:
+    lake = Lake(config.data.lake)
+    lake.upsert_prices(prices)
+    featurize.run(config)
+    train.run(config)
+    return lake, Registry(config.data.artifacts).latest_run()
+
+
+def elsewhere(config: Config, name: str) -> Config:
+    root = config.data.lake.parent / name
+    data = config.data.model_copy(update={"lake": root / "lake", "artifacts": root / "artifacts"})
+    return config.model_copy(update={"data": data})
+
+
+def test_every_model_forecasts_the_same_cells_and_the_verdict_is_written(
+    small_config: Config, prices: pd.DataFrame
+) -> None:
+    lake, run_id = run_all(small_config, prices)
+    rows = lake.read("forecasts")
+    sizes = rows.groupby("model")["sigma"].size()
+    assert set(sizes.index) == set(train.MODELS)
+    assert sizes.nunique() == 1
+    quantiles = rows.filter(regex=r"^q\d\d$").to_numpy()
+    assert (np.diff(quantiles, axis=1) >= 0).all()
+    registry = Registry(small_config.data.artifacts)
+    evidence = registry.read_json(run_id, "evidence.json")
+    assert evidence["gate"]["sentence"]
+    assert {g["against"] for g in evidence["gains"]} == {"ewma", "unconditional", "scale_skip"}
+    assert all(g["low"] <= g["gain_percent"] <= g["high"] for g in evidence["gains"])
+    training = registry.read_json(run_id, "training.json")
+    assert training["status"] in ("promoted", "baseline")
+    assert set(training["tables"]) == {"prices", "features", "targets"}
+
+
+def test_a_second_run_changes_nothing(small_config: Config, prices: pd.DataFrame) -> None:
+    lake, run_id = run_all(small_config, prices)
+    tables = ("prices", "features", "targets", "forecasts")
+    versions = lake.versions(tables)
+    directory = Registry(small_config.data.artifacts).run_dir(run_id)
+    before = {path.name: path.read_bytes() for path in directory.rglob("*.*")}
+    _, again = run_all(small_config, prices)
+    assert again == run_id
+    assert lake.versions(tables) == versions
+    assert {path.name: path.read_bytes() for path in directory.rglob("*.*")} == before
+
+
+@pytest.mark.parametrize("cut", ["2008-02-01", "2008-06-02"])
+def test_an_altered_future_changes_no_earlier_forecast_of_any_model(
+    small_config: Config, prices: pd.DataFrame, cut: str
+) -> None:
+    later = prices["session"] >= pd.Timestamp(cut)
+    altered = prices.copy()
+    factor = np.exp(np.random.default_rng(0).normal(0.5, 0.3, int(later.sum())))
+    for name in ("open", "high", "low", "close", "adj_close", "volume"):
+        altered.loc[later, name] *= factor
+    found = []
+    for name, rows in (("base", prices), ("altered", altered)):
+        lake, _ = run_all(elsewhere(small_config, name), rows)
+        kept = lake.read("forecasts", f"session < DATE '{cut}'", order_by="model, ticker, session, horizon")
+        found.append(kept.drop(columns=["run_id", "created_at"]))
+    assert len(found[0]) > 0
+    pd.testing.assert_frame_equal(found[0], found[1], check_exact=True)
+    later_rows = [
+        Lake(elsewhere(small_config, name).data.lake).read("forecasts", f"session >= DATE '{cut}'")["sigma"].sum()
+        for name in ("base", "altered")
+    ]
+    assert later_rows[0] != later_rows[1]
+
+
+def test_the_gate_keeps_the_baseline_where_there_is_nothing_to_find(
+    small_config: Config, make_prices: MakePrices
+) -> None:
+    prices = make_prices(tickers=2, sessions=1000, seed=11)
+    generator = np.random.default_rng(3)
+    steps = generator.normal(0, 0.01, len(prices) // 2)
+    close = 50 * np.exp(np.cumsum(steps))
+    for ticker in prices["ticker"].unique():
+        own = prices["ticker"] == ticker
+        for name in ("open", "close", "adj_close"):
+            prices.loc[own, name] = close
+        prices.loc[own, "high"], prices.loc[own, "low"] = close * 1.001, close * 0.999
+    _, run_id = run_all(small_config, prices)
+    registry = Registry(small_config.data.artifacts)
+    training = registry.read_json(run_id, "training.json")
+    assert training["status"] == "baseline"
+    networks = registry.run_dir(run_id) / "networks"
+    assert (networks / "candidate_live.npz").is_file()
+    live = json.loads((networks / "live.json").read_text())
+    assert live["residual_shape"] == live["baseline"]["residual_shape"]
+    assert "baseline ships" in registry.read_json(run_id, "evidence.json")["gate"]["sentence"]
+
+
+def test_too_little_history_is_named(small_config: Config, make_prices: MakePrices) -> None:
+    Lake(small_config.data.lake).upsert_prices(make_prices(tickers=2, sessions=450))
+    featurize.run(small_config)
+    with pytest.raises(TooLittleHistoryError, match="450 sessions leave no test year after 500 training sessions"):
+        train.run(small_config)
+    short = small_config.universe.model_copy(update={"min_sessions": 600})
+    with pytest.raises(TooLittleHistoryError, match=r"no ticker has 600 sessions .* the longest is T00 with 450"):
+        featurize.run(small_config.model_copy(update={"universe": short}))
+
+
+def test_training_before_features_says_what_to_run(small_config: Config) -> None:
+    with pytest.raises(StoreError, match="has no table features"):
+        train.run(small_config)

@@ -238,7 +238,7 @@ def starter(config: Config) -> str:
             if isinstance(value, Section):
                 continue
             lines.append(f"# {field.description}")
-            lines.append(f"# {name} = " if value is None else f"{name} = {_toml(value)}")
+            lines.append(f"# {name} = " if value is None else f"{name} = {toml_value(value)}")
         lines.append("")
     return "\n".join(lines)
 
@@ -252,7 +252,7 @@ def reference() -> str:
         for name, field in type(section).model_fields.items():
             value = getattr(section, name)
             if not isinstance(value, Section):
-                default = "none" if value is None else f"`{_toml(value)}`"
+                default = "none" if value is None else f"`{toml_value(value)}`"
                 lines.append(f"| `{name}` | {default} | {field.description} |")
         lines.append("")
     return "\n".join(lines)
@@ -267,7 +267,8 @@ def _sections(config: Section, prefix: str = "") -> list[tuple[str, Section]]:
     return found
 
 
-def _toml(value: object) -> str:
+def toml_value(value: object) -> str:
+    """A value as TOML writes it; a tuple becomes a list, what TOML has no type for becomes text."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
@@ -275,7 +276,7 @@ def _toml(value: object) -> str:
     if isinstance(value, dt.date):
         return value.isoformat()
     if isinstance(value, tuple):
-        return "[" + ", ".join(_toml(v) for v in value) + "]"
+        return "[" + ", ".join(toml_value(v) for v in value) + "]"
     return json.dumps(str(value))
 
 

@@ -19,6 +19,7 @@ from pipeline.providers import PRICE_COLUMNS
 PRICES = ("open", "high", "low", "close", "adj_close")
 WHEN_EMPTY = {"volume": 0.0, "dividend": 0.0, "split": 1.0}
 TOLERANCE = 1e-9
+NOT_OVER = "session is not over yet"
 _DATE = r"^(\d{4}-?\d{2}-?\d{2})(?:[T ].*)?$"
 _DATE_ONLY = r"^\d{4}-?\d{2}-?\d{2}$"
 _ZONE = r"\d(?:Z|[+-]\d{2}:?\d{2})$"
@@ -58,7 +59,9 @@ def check_prices(raw: pd.DataFrame, calendar: str) -> tuple[pd.DataFrame, pd.Ser
     _reject_sessions(why, rows["session"], calendar)
     good = rows[why == ""]
     _reject(
-        why, good.duplicated(["ticker", "session"]).reindex(raw.index, fill_value=False), "duplicate of a row above"
+        why,
+        good.duplicated(["ticker", "session"]).reindex(raw.index, fill_value=False),
+        "duplicate (ticker, session): the first is kept",
     )
     rows["source"] = raw["source"]
     return rows.loc[why == "", list(PRICE_COLUMNS)].astype(PRICE_COLUMNS), why
@@ -70,11 +73,12 @@ def parse_dates(values: pd.Series) -> pd.Series:
     A zone is dropped with the time: a bar stamped midnight in New York belongs to that date.
     """
     if isinstance(values.dtype, pd.DatetimeTZDtype):
-        return values.dt.tz_localize(None).dt.normalize().astype(frames.SESSION)
-    if not pd.api.types.is_datetime64_any_dtype(values):
+        values = values.dt.tz_localize(None)
+    elif not pd.api.types.is_datetime64_any_dtype(values):
         text = values.astype("str").str.strip().str.extract(_DATE, expand=False).str.replace("-", "")
         values = pd.to_datetime(text, format="%Y%m%d", errors="coerce")
-    return values.astype(frames.SESSION).dt.normalize()
+    dates: pd.Series = values.astype(frames.SESSION).dt.normalize()
+    return dates
 
 
 def parse_published(values: pd.Series, zone: dt.tzinfo) -> tuple[pd.Series, pd.Series]:
@@ -122,7 +126,9 @@ def check_news(rows: pd.DataFrame, now: pd.Timestamp) -> pd.Series:
 def _utc(local: pd.Series, zone: dt.tzinfo) -> pd.Series:
     # A clock that shows a time twice means the later one: known later is the safe side.
     later = np.zeros(len(local), dtype=bool)
-    return local.dt.tz_localize(zone, ambiguous=later, nonexistent="shift_forward").dt.tz_convert("UTC")
+    zoned = local.dt.tz_localize(zone, ambiguous=later, nonexistent="shift_forward")
+    instants: pd.Series = zoned.dt.tz_convert("UTC")
+    return instants
 
 
 def _figures(values: pd.Series, name: str) -> pd.Series:
@@ -135,7 +141,7 @@ def _figures(values: pd.Series, name: str) -> pd.Series:
 
 def _reject_sessions(why: pd.Series, session: pd.Series, calendar: str) -> None:
     now = pd.Timestamp.now("UTC")
-    _reject(why, session > now.tz_localize(None) + pd.Timedelta(days=1), "session is not over yet")
+    _reject(why, session > now.tz_localize(None) + pd.Timedelta(days=1), NOT_OVER)
     asked = session[why == ""]
     if asked.empty:
         return
@@ -144,7 +150,7 @@ def _reject_sessions(why: pd.Series, session: pd.Series, calendar: str) -> None:
     except CalendarError as error:
         raise DataError(str(error)) from None
     _reject(why, ~session.isin(sessions), f"session is none of calendar {calendar}")
-    _reject(why, session.isin(sessions[closes > now]), "session is not over yet")
+    _reject(why, session.isin(sessions[closes > now]), NOT_OVER)
 
 
 def _reject(why: pd.Series, rows: pd.Series, reason: str) -> None:

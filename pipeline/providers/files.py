@@ -13,8 +13,9 @@ import datetime as dt
 import io
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import exchange_calendars
 import pandas as pd
@@ -92,9 +93,8 @@ def _price_file(path: Path) -> tuple[Received, list[str]]:
 def _judged_prices(files: list[Received], calendar: str) -> tuple[pd.DataFrame, list[Rejected]]:
     """All files together: a duplicate may lie in another file."""
     columns = ["ticker", "session", *frames.PRICE_FIGURES, "source"]
-    raw = pd.concat([file.rows[columns].astype(object) for file in files], keys=range(len(files)))
-    flat = raw.reset_index(drop=True)
-    good, why = check_prices(flat, calendar)
+    raw = pd.concat([file.rows[columns].astype(object) for file in files], ignore_index=True)
+    good, why = check_prices(raw, calendar)
     rejected: list[Rejected] = []
     start = 0
     for file in files:
@@ -165,19 +165,24 @@ def _our_name(name: str, names: dict[str, str]) -> str:
 
 
 def _csv(path: Path) -> Received:
-    options = {"dtype": "str", "keep_default_na": False, "encoding": "utf-8-sig", "index_col": False}
+    # The header is read as a row, so that it sets the number of fields: a longer line is then an error for pandas,
+    # and never taken for an index.
+    options: Any = {"dtype": "str", "keep_default_na": False, "encoding": "utf-8-sig", "header": None}
     broken: list[str] = []
-
-    def keep(fields: list[str]) -> None:
-        broken.append(_line(fields))
-
     try:
         rows = pd.read_csv(path, **options)
     except pd.errors.EmptyDataError:
-        rows = pd.DataFrame()
-    except pd.errors.ParserError:  # a line with too many fields: the slower parser hands it over
+        return Received(path, pd.DataFrame(), lambda positions: [], ())
+    except pd.errors.ParserError:  # the slower parser hands such lines over
+        keep = partial(_keep, broken)
         rows = pd.read_csv(path, **options, engine="python", on_bad_lines=keep)
-    return Received(path, rows.fillna(""), lambda positions: _lines(rows, positions), tuple(broken))
+    names = rows.iloc[0].fillna("")
+    rows = rows.iloc[1:].fillna("").reset_index(drop=True).set_axis(names.to_list(), axis=1)
+    return Received(path, rows, lambda positions: _lines(rows, positions), tuple(broken))
+
+
+def _keep(broken: list[str], fields: list[str]) -> None:
+    broken.append(_line(fields))
 
 
 def _parquet(path: Path) -> Received:

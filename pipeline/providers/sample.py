@@ -46,6 +46,6 @@ def _stocks() -> pd.DataFrame:
 
 
 def _index(ticker: str) -> pd.DataFrame:
-    rows = INDICES[ticker].load().rename_axis("session").reset_index()
-    rows.columns = [str(name).lower().replace(" ", "_") for name in rows.columns]
+    rows: pd.DataFrame = INDICES[ticker].load().rename_axis("session").reset_index()
+    rows.columns = pd.Index([str(name).lower().replace(" ", "_") for name in rows.columns])
     return rows.assign(ticker=ticker, source="arch")

@@ -30,9 +30,9 @@ PHRASES = (
     (("falls", "a bad day"), ("drops", "a disappointing session"), ("slides", "a poor day for investors")),
     (("slips", "a slightly weak session"), ("eases", "a rather dull day"), ("dips", "a somewhat bad session")),
     (
-        ("closes flat, moving", "as the session ends"),
+        ("closes flat, moving", "in the end"),
         ("goes sideways, moving", "by the close"),
-        ("holds, moving", "at last"),
+        ("holds, moving", "as trade ends"),
     ),
     (("edges up", "a fairly good session"), ("adds", "a rather pleasant day"), ("inches up", "a fine day")),
     (("rises", "a good day"), ("gains", "a nice session for investors"), ("climbs", "a strong, good day")),
@@ -76,7 +76,7 @@ def _written(rows: pd.DataFrame, draw: npt.NDArray[np.uint64], calendar: str) ->
         return empty_news()
     sessions, closes = calendar_sessions(calendar, rows["session"].min(), rows["session"].max())
     minutes = FIRST_MINUTE + ((draw >> np.uint64(8)) % np.uint64(LAST_MINUTE - FIRST_MINUTE + 1)).astype(np.int64)
-    published = closes[sessions.get_indexer(rows["session"])] + pd.to_timedelta(minutes, unit="m")
+    published = closes[sessions.get_indexer(pd.Index(rows["session"]))] + pd.to_timedelta(minutes, unit="m")
     news = pd.DataFrame({"ticker": rows["ticker"].to_numpy(), "title": _titles(rows, draw), "source": SOURCE})
     news["published_at"] = news["known_at"] = published.astype(frames.INSTANT)
     news["summary"] = news["url"] = ""

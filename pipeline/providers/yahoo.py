@@ -10,43 +10,57 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from features import frames
 from pipeline.config import Config
 from pipeline.errors import NetworkError, ProviderError, RateLimitError, UnknownTickerError, UsageError
-from pipeline.providers import BARS, Delivery, Rejected
-from pipeline.providers.validation import usable_prices
+from pipeline.providers import Delivery, Rejected
+from pipeline.providers.checks import NOT_OVER, check_prices
 from pipeline.summary import Progress
 
 log = logging.getLogger(__name__)
 
+SOURCE = "yahoo"
+COLUMNS = {
+    "Open": "open", "High": "high", "Low": "low", "Close": "close", "Adj Close": "adj_close",
+    "Volume": "volume", "Dividends": "dividend", "Stock Splits": "split",
+}  # fmt: skip
 FIRST_WAIT = 1.0
 """Seconds before the second try; doubled for each further one, plus up to as much again at random."""
 
 
+def deliver(config: Config, progress: Progress) -> Delivery:
+    """Every ticker of universe.tickers that Yahoo delivers; see `Yahoo.fetch`."""
+    return Yahoo(config).fetch(progress)
+
+
+@dataclass(frozen=True)
 class Yahoo:
     """Daily bars of the tickers in `universe.tickers`.
 
-    Args:
+    Attributes:
         config: the configuration.
         session: a curl_cffi session for yfinance; None lets it make its own.
         sleep: how to wait between tries.
     """
 
-    def __init__(self, config: Config, session: Any = None, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._config, self._session, self._sleep = config, session, sleep
+    config: Config
+    session: Any = None
+    sleep: Callable[[float], None] = time.sleep
 
     def fetch(self, progress: Progress) -> Delivery:
         """Every ticker that Yahoo delivers; the others by name and reason.
+
+        Yahoo's open, high, low and close are adjusted for splits, its adj_close also for dividends.
 
         Raises:
             UsageError: no tickers are named.
             ProviderError: no ticker could be delivered; the first failure is raised.
         """
-        tickers = self._config.universe.tickers
+        tickers = tuple(dict.fromkeys(self.config.universe.tickers))
         if not tickers:
             raise UsageError('yahoo needs tickers: --set universe.tickers=["SPY","AAPL"]')
         bars, rejected, errors = [], list[Rejected](), dict[str, ProviderError]()
@@ -63,28 +77,37 @@ class Yahoo:
         progress("asking Yahoo", len(tickers), len(tickers))
         if not bars:
             raise next(iter(errors.values()))
-        failed = {ticker: str(error) for ticker, error in errors.items()}
-        notes = ("adj_close of a back-filled history is as Yahoo sees it today",)
-        return Delivery("yahoo", pd.concat(bars, ignore_index=True), pd.DataFrame(), tuple(rejected), failed, notes)
+        failed = {ticker: str(error).removeprefix(f"{ticker}: ") for ticker, error in errors.items()}
+        notes = ("yahoo: adj_close is adjusted as of today, so a new dividend revises the whole history",)
+        return Delivery(pd.concat(bars, ignore_index=True), rejected=tuple(rejected), failed=failed, notes=notes)
 
     def _ticker(self, ticker: str) -> tuple[pd.DataFrame, list[Rejected]]:
-        attempts = self._config.data.attempts
-        for attempt in range(1, attempts + 1):
-            try:
-                history = self._history(ticker)
-                break
-            except (NetworkError, RateLimitError) as error:
-                if attempt == attempts:
-                    raise type(error)(f"{error} (tried {attempts} times)") from error
-                wait = FIRST_WAIT * 2 ** (attempt - 1)
-                log.info("%s; trying again", error)
-                self._sleep(wait * (1 + random.random()))
+        history = self._patiently(ticker)
         if history.empty:
             raise UnknownTickerError(f"{ticker}: Yahoo has no prices for it in the range asked for")
-        kept, bad = usable_prices(_as_text(ticker, history), self._config.universe.calendar, f"yahoo:{ticker}")
+        raw = _raw(ticker, history)
+        kept, why = check_prices(raw, self.config.universe.calendar)
+        # During trading Yahoo's last row is a bar in the making, not a bad one.
+        bad = why[(why != "") & (why != NOT_OVER)]
         if kept.empty:
-            raise ProviderError(f"{ticker}: none of Yahoo's {len(history)} rows can be used; first: {bad[0].reason}")
-        return kept, bad
+            first = why.iloc[0] or "unknown"
+            raise ProviderError(f"{ticker}: none of Yahoo's {len(raw)} rows can be used; the first: {first}")
+        lines = raw.loc[bad.index].to_json(orient="records", lines=True).splitlines()
+        return kept, [Rejected("prices", reason, SOURCE, line) for reason, line in zip(bad, lines, strict=True)]
+
+    def _patiently(self, ticker: str) -> pd.DataFrame:
+        attempts = self.config.data.attempts
+        for attempt in range(1, attempts + 1):
+            try:
+                return self._history(ticker)
+            except (NetworkError, RateLimitError) as error:
+                if attempt == attempts:
+                    tries = f" (tried {attempts} times)" if attempts > 1 else ""
+                    raise type(error)(f"{error}{tries}") from None
+                log.info("%s; trying again", error)
+                _forget()
+                self.sleep(FIRST_WAIT * 2 ** (attempt - 1) * (1 + random.random()))
+        raise AssertionError("unreachable")
 
     def _history(self, ticker: str) -> pd.DataFrame:
         import yfinance
@@ -92,12 +115,12 @@ class Yahoo:
         from yfinance import exceptions
 
         yfinance.config.debug.hide_exceptions = False
-        universe = self._config.universe
+        universe = self.config.universe
         # Yahoo's end is exclusive.
         end = None if universe.until is None else pd.Timestamp(universe.until) + pd.Timedelta(days=1)
         span: dict[str, Any] = {"start": universe.since, "end": end} if universe.since else {"period": "max"}
         try:
-            history: pd.DataFrame = yfinance.Ticker(ticker, session=self._session).history(
+            history: pd.DataFrame = yfinance.Ticker(ticker, session=self.session).history(
                 auto_adjust=False, actions=True, **span
             )
         except exceptions.YFRateLimitError:
@@ -112,18 +135,18 @@ class Yahoo:
         return history
 
 
-def _as_text(ticker: str, history: pd.DataFrame) -> pd.DataFrame:
-    """yfinance's frame as the text that `usable_prices` checks; the exchange's local date is the session."""
-    columns = {
-        "open": "Open", "high": "High", "low": "Low", "close": "Close", "adj_close": "Adj Close",
-        "volume": "Volume", "dividend": "Dividends", "split": "Stock Splits",
-    }  # fmt: skip
-    text = pd.DataFrame({name: history[theirs].to_numpy() for name, theirs in columns.items()})
-    text["split"] = text["split"].where(text["split"] != 0, 1.0)
-    text["session"] = pd.DatetimeIndex(history.index).strftime("%Y-%m-%d")
-    text["ticker"] = ticker
-    assert set(BARS) == set(text.columns) >= set(frames.PRICE_FIGURES)
-    return text[list(BARS)].astype("str")
+def _forget() -> None:
+    """yfinance keeps answers, bad ones too: without this a retry would read the same one again."""
+    from yfinance.data import YfData
+
+    YfData.cache_get.cache_clear()
+
+
+def _raw(ticker: str, history: pd.DataFrame) -> pd.DataFrame:
+    """yfinance's frame in our columns; the date at the exchange is the session."""
+    raw = history.rename(columns=COLUMNS)[list(COLUMNS.values())].reset_index(drop=True)
+    session = pd.Series(pd.DatetimeIndex(history.index).strftime("%Y-%m-%d"))
+    return raw.assign(ticker=ticker, session=session, source=SOURCE)
 
 
 def _line(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from threadpoolctl import threadpool_limits
 
 from features import splits
 from features.table import FEATURES
@@ -38,6 +39,11 @@ def run(config: Config, progress: Progress = silent) -> Summary:
         StoreError: there are no features yet.
     """
     torch.set_num_threads(config.models.threads)
+    with threadpool_limits(config.models.threads):
+        return _run(config, progress)
+
+
+def _run(config: Config, progress: Progress) -> Summary:
     lake, registry = Lake(config.data.lake), Registry(config.data.artifacts)
     data = walkforward.read(lake, config)
     folds = _folds(data, config)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 import time
@@ -92,7 +93,7 @@ class Yahoo:
         if kept.empty:
             first = why.iloc[0] or "unknown"
             raise ProviderError(f"{ticker}: none of Yahoo's {len(raw)} rows can be used; the first: {first}")
-        lines = raw.loc[bad.index].to_json(orient="records", lines=True).splitlines()
+        lines = [json.dumps(row, default=str) for row in raw.loc[bad.index].to_dict(orient="records")]
         return kept, [Rejected("prices", reason, SOURCE, line) for reason, line in zip(bad, lines, strict=True)]
 
     def _patiently(self, ticker: str) -> pd.DataFrame:

@@ -2,15 +2,18 @@
 
 Writing is atomic (a Delta commit), repeatable (the same rows again change nothing) and loses nothing: a price
 that a vendor changed moves the old row to `price_revisions`, a row that cannot be used goes to `quarantine`.
-Every stage meets every other one here and nowhere else.
+Every stage meets every other one here and nowhere else. Writers of one machine take turns by a file lock; against
+others Delta's own conflict check holds, and the whole merge is tried again.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -39,9 +42,7 @@ class Upserted:
     unchanged: int
 
     def __add__(self, other: Upserted) -> Upserted:
-        return Upserted(
-            self.inserted + other.inserted, self.revised + other.revised, self.unchanged + other.unchanged
-        )
+        return Upserted(self.inserted + other.inserted, self.revised + other.revised, self.unchanged + other.unchanged)
 
 
 class Lake:
@@ -140,6 +141,8 @@ class Lake:
     def add_news(self, rows: pd.DataFrame) -> Upserted:
         """Insert the news whose `news_id` is not there yet; known ones keep their first `known_at`."""
         rows = frames.check("news", rows)
+        if rows.empty:
+            return Upserted(0, 0, 0)
         return self._retried(lambda: self._insert_new("news", rows, "news_id"))
 
     def quarantine(self, table: str, reasons: Sequence[str], rows: Sequence[str], source: str) -> int:
@@ -148,6 +151,8 @@ class Lake:
         Returns:
             How many were not there before.
         """
+        if not rows:
+            return 0
         ids = [
             hashlib.sha256("\x1f".join((table, source, reason, row)).encode()).hexdigest()[:24]
             for reason, row in zip(reasons, rows, strict=True)
@@ -182,8 +187,19 @@ class Lake:
     def _uri(self, table: str) -> str:
         return str(self.root / table)
 
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait until no other thread or process of this machine writes to the lake."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = (self.root / ".lock").open("w")
+        except OSError as error:
+            raise StoreError(f"the lake at {self.root} cannot be written: {error.strerror}") from None
+        with lock as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # released when the file closes, also by a crash
+            yield
+
     def _mark(self) -> None:
-        self.root.mkdir(parents=True, exist_ok=True)
         if not self._marker.is_file():
             temporary = self._marker.with_suffix(".tmp")
             temporary.write_text(json.dumps({"schema_version": SCHEMA_VERSION}))
@@ -197,13 +213,9 @@ class Lake:
         if mode == "append":
             write_deltalake(self._uri(table), arrow, mode="append", partition_by=partition)
         elif predicate is not None and exists:
-            write_deltalake(
-                self._uri(table), arrow, mode="overwrite", partition_by=partition, predicate=predicate
-            )
+            write_deltalake(self._uri(table), arrow, mode="overwrite", partition_by=partition, predicate=predicate)
         else:
-            write_deltalake(
-                self._uri(table), arrow, mode="overwrite", partition_by=partition, schema_mode="overwrite"
-            )
+            write_deltalake(self._uri(table), arrow, mode="overwrite", partition_by=partition, schema_mode="overwrite")
 
     def _merge_prices(self, rows: pd.DataFrame) -> Upserted:
         if not self.exists("prices"):
@@ -262,7 +274,8 @@ class Lake:
         """Another writer may have committed first: the whole read-compare-merge is done again, after a wait."""
         for attempt in range(COMMIT_ATTEMPTS):
             try:
-                return write()
+                with self._turn():
+                    return write()
             except CommitFailedError as error:
                 if attempt == COMMIT_ATTEMPTS - 1:
                     raise StoreError(f"{self.root}: another writer kept committing first: {error}") from error

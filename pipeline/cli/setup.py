@@ -203,13 +203,14 @@ def _own_file(directory: Path, overrides: tuple[str, ...]) -> Path:
 def _run_all(config: Config, as_json: bool) -> list[Summary]:
     """Every stage in turn; a partial one does not stop the next."""
     summaries = []
-    with progress_bar() as progress:
-        for name in STAGES:
-            module = importlib.import_module(f"pipeline.{name}")
+    for name in STAGES:
+        module = importlib.import_module(f"pipeline.{name}")
+        with progress_bar() as progress:
             summary: Summary = module.run(config, progress)
-            summaries.append(summary)
-            if not as_json:
-                print(f"\n{name}\n" + "\n".join(f"  {line}" for text in summary.lines for line in text.splitlines()))
+        summaries.append(summary)
+        if not as_json:
+            lines = [f"  {line}" for text in summary.lines for line in text.splitlines()]
+            print("\n".join(["", name, *lines]), flush=True)
     return summaries
 
 

@@ -27,7 +27,7 @@ def ingest(config: ConfigFile = None, set_: Overrides = None, json: Json = False
 
 
 def features(
-    out: Annotated[Path | None, typer.Option("--out", help="Also write the scorer's file: .npz, .csv, .parquet.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Also write the scorer's .npz, .csv or .parquet.")] = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     json: Json = False,

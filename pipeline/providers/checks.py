@@ -19,6 +19,8 @@ from pipeline.providers import PRICE_COLUMNS
 PRICES = ("open", "high", "low", "close", "adj_close")
 WHEN_EMPTY = {"volume": 0.0, "dividend": 0.0, "split": 1.0}
 TOLERANCE = 1e-9
+NEAR = pd.Timedelta(days=7)
+"""More than any exchange stays closed: a file may hold one holiday only."""
 NOT_OVER = "session is not over yet"
 _DATE = r"^(\d{4}-?\d{2}-?\d{2})(?:[T ].*)?$"
 _DATE_ONLY = r"^\d{4}-?\d{2}-?\d{2}$"
@@ -146,7 +148,7 @@ def _reject_sessions(why: pd.Series, session: pd.Series, calendar: str) -> None:
     if asked.empty:
         return
     try:
-        sessions, closes = calendar_sessions(calendar, asked.min(), asked.max())
+        sessions, closes = calendar_sessions(calendar, asked.min() - NEAR, asked.max() + NEAR)
     except CalendarError as error:
         raise DataError(str(error)) from None
     _reject(why, ~session.isin(sessions), f"session is none of calendar {calendar}")

@@ -29,6 +29,7 @@ COLUMNS = {
     "Open": "open", "High": "high", "Low": "low", "Close": "close", "Adj Close": "adj_close",
     "Volume": "volume", "Dividends": "dividend", "Stock Splits": "split",
 }  # fmt: skip
+NOT_FOUND = 404
 FIRST_WAIT = 1.0
 """Seconds before the second try; doubled for each further one, plus up to as much again at random."""
 
@@ -70,7 +71,7 @@ class Yahoo:
             try:
                 kept, bad = self._ticker(ticker)
             except ProviderError as error:
-                log.warning("%s", error)
+                log.info("%s", error)
                 errors[ticker] = error
             else:
                 bars.append(kept)
@@ -129,6 +130,8 @@ class Yahoo:
         except (exceptions.YFTickerMissingError, exceptions.YFInvalidPeriodError) as error:
             raise UnknownTickerError(f"{ticker}: Yahoo does not know it ({_line(error)})") from None
         except (RequestException, ConnectionError, TimeoutError) as error:
+            if getattr(getattr(error, "response", None), "status_code", None) == NOT_FOUND:
+                raise UnknownTickerError(f"{ticker}: Yahoo does not know it ({_line(error)})") from None
             raise NetworkError(f"{ticker}: Yahoo could not be reached ({_line(error)})") from None
         except (exceptions.YFException, ValueError, KeyError, TypeError) as error:
             # An answer that is not what the client expects: an error page, half a body, a changed format.
@@ -152,4 +155,5 @@ def _raw(ticker: str, history: pd.DataFrame) -> pd.DataFrame:
 
 def _line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
-    return text[0][:160] if text else type(error).__name__
+    # curl ends every message with where to read about it.
+    return text[0].partition(". See http")[0][:160] if text else type(error).__name__

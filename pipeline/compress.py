@@ -85,7 +85,10 @@ def run(config: Config, progress: Progress = silent) -> Summary:
     _write_forecasts(lake, data, folds, run_id, version, training["created_at"])
     if not proof["passed"]:
         failed = [f"{r['output']} h={r['horizon']}" for r in proof["outputs"] if not r["passed"]]
-        raise DataError(f"int8 is not equal to float ({', '.join(failed) or 'graphs differ'}): bundle not made champion")
+        raise DataError(
+            f"int8 is not equal to float ({', '.join(failed) or 'graphs differ'}), so bundle {version} is not made "
+            "champion; see equality.json of the run, or ship the skip alone: --set models.student.body_weights=[0]"
+        )
     registry.set_champion(version)
     return _summary(proof, training, version, registry.root / "bundles" / version)
 
@@ -93,7 +96,8 @@ def run(config: Config, progress: Progress = silent) -> Summary:
 def _compare_fold(data: Dataset, held: Trained, name: str, config: Config) -> _Fold:
     sessions = data.panel.sessions
     first, last, train_last = (
-        int(np.searchsorted(sessions, np.datetime64(held.notes[key]))) for key in ("test_first", "test_last", "train_last")
+        int(np.searchsorted(sessions, np.datetime64(held.notes[key])))
+        for key in ("test_first", "test_last", "train_last")
     )
     fold = Fold(name, 0, 0, train_last + 1, first, last + 1)
     quantized = _quantize(data, held, fold.train_end, config.compress.calibration_sessions)
@@ -101,7 +105,9 @@ def _compare_fold(data: Dataset, held: Trained, name: str, config: Config) -> _F
     exact = held.network.forward_panel(scaled)  # (N, S, H, 4)
     int8, body = _run_panel(quantized, scaled)
     windows = np.lib.stride_tricks.sliding_window_view(scaled[:, -FIELD - 20 :], FIELD, axis=1)  # (N, 21, F, 64)
-    from_windows, window_body = _run_window(quantized, windows.transpose(0, 1, 3, 2).reshape(-1, FIELD, scaled.shape[2]))
+    from_windows, window_body = _run_window(
+        quantized, windows.transpose(0, 1, 3, 2).reshape(-1, FIELD, scaled.shape[2])
+    )
     newest = int8[:, -21:]
     same_body = bool(
         (body == integer.body_panel(quantized, scaled)).all()
@@ -149,13 +155,13 @@ def _equality(config: Config, data: Dataset, folds: list[_Fold]) -> dict[str, An
     vol = data.panel.vol.astype(np.float64)
     losses = race.losses(forecasts, data.log_return, data.rv, vol, data.horizons)
     e = config.evidence
-    resampling = Resampling(
-        e.confidence, e.gate_level, e.resamples, e.block_sessions, e.min_blocks, config.models.seed
-    )
+    resampling = Resampling(e.confidence, e.gate_level, e.resamples, e.block_sessions, e.min_blocks, config.models.seed)
     sizing = _sizing(config)
     weights = [target_weights(f.sigma, data.horizons, sizing) for f in forecasts.values()]
     change = equality.relative_change(*(w[np.isfinite(weights[0])] for w in weights))
-    compared = [r for r in race.compare(losses, data.horizons, resampling, "int8", "float") if r["measure"] == "pinball"]
+    compared = [
+        r for r in race.compare(losses, data.horizons, resampling, "int8", "float") if r["measure"] == "pinball"
+    ]
     pinball = [
         {
             "horizon": r["horizon"],
@@ -196,9 +202,7 @@ def _whole(data: Dataset, folds: list[_Fold], which: int) -> Forecast:
     return out
 
 
-def _write_forecasts(
-    lake: Lake, data: Dataset, folds: list[_Fold], run_id: str, version: str, created_at: str
-) -> None:
+def _write_forecasts(lake: Lake, data: Dataset, folds: list[_Fold], run_id: str, version: str, created_at: str) -> None:
     positions = [f.fold for f in folds]
     rows = walkforward.forecast_rows(
         data, positions, run_id, "int8", _whole(data, folds, 1), pd.Timestamp(created_at), version

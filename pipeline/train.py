@@ -122,9 +122,7 @@ def _evidence(config: Config, data: Dataset, forecasts: dict[str, Forecast]) -> 
     return found
 
 
-def _text_ablation(
-    config: Config, data: Dataset, folds: list[splits.Fold], settings: StudentConfig
-) -> dict[str, Any]:
+def _text_ablation(config: Config, data: Dataset, folds: list[splits.Fold], settings: StudentConfig) -> dict[str, Any]:
     """The skip with every feature against the skip without the sentiment family, on the same cells."""
     text = set(FEATURES["sentiment"]) & set(data.panel.feature_names)
     if not text:
@@ -135,9 +133,7 @@ def _text_ablation(
     skip_only = replace(settings, body_weights=(0.0,))
     forecasts = {
         "with_text": walkforward.forecast_folds(data, walkforward.fit_folds(data, folds, skip_only), _of_skip),
-        "without_text": walkforward.forecast_folds(
-            without, walkforward.fit_folds(without, folds, skip_only), _of_skip
-        ),
+        "without_text": walkforward.forecast_folds(without, walkforward.fit_folds(without, folds, skip_only), _of_skip),
     }
     losses = race.losses(forecasts, data.log_return, data.rv, data.panel.vol.astype(np.float64), data.horizons)
     rows = race.compare(losses, data.horizons, _resampling(config), "with_text", "without_text")
@@ -197,9 +193,7 @@ def _training(
     }
 
 
-def _summary(
-    run_id: str, evidence: dict[str, Any], training: dict[str, Any], fitted: list[FittedFold]
-) -> Summary:
+def _summary(run_id: str, evidence: dict[str, Any], training: dict[str, Any], fitted: list[FittedFold]) -> Summary:
     gate = evidence["gate"]
     lines = [
         f"run {run_id}: {len(fitted)} test years, {evidence['first']} to {evidence['last']}, "

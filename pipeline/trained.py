@@ -40,15 +40,11 @@ def read(directory: Path, name: str) -> Trained:
     except FileNotFoundError as error:
         raise StoreError(f"{error.filename} is missing; run: tradewind train") from None
     held = notes["scaler"]
-    scaler = Scaler(
-        np.array(held["center"], np.float32), np.array(held["scale"], np.float32), float(held["limit"])
-    )
+    scaler = Scaler(np.array(held["center"], np.float32), np.array(held["scale"], np.float32), float(held["limit"]))
     return Trained(network, scaler, np.array(notes["residual_shape"]), np.array(notes["sigma_factor"]), notes)
 
 
-def write(
-    directory: Path, data: Dataset, fitted: list[FittedFold], ewma: Distribution, status: str
-) -> None:
+def write(directory: Path, data: Dataset, fitted: list[FittedFold], ewma: Distribution, status: str) -> None:
     """Write `<fold>.npz` and `<fold>.json` of every fold, `live` last.
 
     Where the gate kept the baseline, `live` holds the baseline in the student's form and `candidate_live` the

@@ -101,9 +101,7 @@ def fit_folds(
     return fitted
 
 
-def forecast_folds(
-    data: Dataset, fitted: list[FittedFold], network_of: Callable[[FittedStudent], Network]
-) -> Forecast:
+def forecast_folds(data: Dataset, fitted: list[FittedFold], network_of: Callable[[FittedStudent], Network]) -> Forecast:
     """The out-of-sample forecasts of every fold on the panel's axes, NaN outside the test years."""
     out = blank(data)
     for each in fitted:

@@ -38,7 +38,9 @@ def window_graph(source: Network | QuantizedNetwork) -> onnx.ModelProto:
             value = graph.gemm_int8(value, layers[i], i)
         else:
             rows = weight.transpose(2, 1, 0).reshape(-1, weight.shape[0])  # (4 * C_in, C_out), oldest tap first
-            value = graph.node("Gemm", [value, graph.constant(f"w_{i}", rows), graph.constant(f"b_{i}", _b(network, i))])
+            value = graph.node(
+                "Gemm", [value, graph.constant(f"w_{i}", rows), graph.constant(f"b_{i}", _b(network, i))]
+            )
             value = graph.node("Relu", [value])
     if layers:
         value = graph.dequantize(value, layers[-1].output_scale, np.uint8(0), "body")
@@ -152,9 +154,7 @@ class _Graph:
             self.constant(f"w_{i}_q", weight), layer.weight_scale, np.zeros(channels, np.int8), f"w_{i}", axis=axis
         )
         unit = (layer.input_scale * layer.weight_scale).astype(np.float32)
-        b = self.dequantize(
-            self.constant(f"b_{i}_q", layer.bias), unit, np.zeros(channels, np.int32), f"b_{i}", axis=0
-        )
+        b = self.dequantize(self.constant(f"b_{i}_q", layer.bias), unit, np.zeros(channels, np.int32), f"b_{i}", axis=0)
         return [x, w, b]
 
     def model(self, name: str, inputs: tuple[list[Any], list[Any]], output: list[Any]) -> onnx.ModelProto:

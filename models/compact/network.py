@@ -63,8 +63,10 @@ class Network:
             return cls(
                 conv_weight=tuple(held[f"conv_weight_{i}"] for i in range(len(DILATIONS))),
                 conv_bias=tuple(held[f"conv_bias_{i}"] for i in range(len(DILATIONS))),
-                **{name: held[name] for name in
-                   ("head_weight", "head_bias", "skip_weight", "skip_bias", "body_features")},
+                **{
+                    name: held[name]
+                    for name in ("head_weight", "head_bias", "skip_weight", "skip_bias", "body_features")
+                },
             )
 
 

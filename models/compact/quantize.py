@@ -1,7 +1,7 @@
 """Post-training quantization of the student's body: u8 activations, s8 per-channel weights, s32 biases.
 
 real = scale * (q - zero_point) (Jacob et al. 2018, arXiv 1712.05877, section 2.1). The input range is fixed by
-the winsor limit; the range of each hidden layer is set by training data only. A hidden layer's range starts at
+the winsor limit; the range of each hidden layer is its largest activation on training data, from
 zero with zero point 0, so that saturation does the work of ReLU. Head, skip and the last add stay float.
 """
 
@@ -17,9 +17,6 @@ from models.compact.network import Network, hidden_layers
 from models.scaling import WINSOR_LIMIT
 
 Float32 = npt.NDArray[np.float32]
-
-PERCENTILE = 99.99
-"""Share of calibration activations inside the range of a hidden layer, in percent; the rest saturates."""
 
 
 def quantize(network: Network, calibration: Float32) -> QuantizedNetwork:
@@ -42,10 +39,17 @@ def quantize(network: Network, calibration: Float32) -> QuantizedNetwork:
         layers.append(_layer(weight, bias, scale, zero_point, output_scale))
         scale, zero_point = output_scale, np.uint8(0)
     quantized = QuantizedNetwork(tuple(layers), network)
-    # What rounding shifts on average is known from the same calibration data, and put back in the float head.
-    found = body_panel(quantized, calibration) * layers[-1].output_scale
-    shift = (hidden[-1] - found).mean((0, 1), dtype=np.float64) @ network.head_weight
-    return replace(quantized, network=replace(network, head_bias=(network.head_bias + shift).astype(np.float32)))
+    # What rounding changes on average is known from the same calibration data: the float head is fitted anew, by
+    # least squares, to give the float network's outputs from the integer layer.
+    found = body_panel(quantized, calibration).reshape(-1, len(layers[-1].bias)) * layers[-1].output_scale
+    error = (hidden[-1].reshape(found.shape) - found) @ network.head_weight
+    basis = np.hstack([found, np.ones((len(found), 1), np.float32)]).astype(np.float64)
+    change = np.linalg.lstsq(basis, error, rcond=1e-6)[0]
+    head = (network.head_weight + change[:-1]).astype(np.float32)
+    return replace(
+        quantized,
+        network=replace(network, head_weight=head, head_bias=(network.head_bias + change[-1]).astype(np.float32)),
+    )
 
 
 def _input_range(limit: float) -> tuple[np.float32, np.uint8]:
@@ -54,7 +58,7 @@ def _input_range(limit: float) -> tuple[np.float32, np.uint8]:
 
 
 def _hidden_scale(activations: Float32) -> np.float32:
-    highest = float(np.percentile(activations, PERCENTILE)) or float(activations.max())
+    highest = float(activations.max())
     return np.float32(highest / 255) if highest > 0 else np.float32(1 / 255)
 
 

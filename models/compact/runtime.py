@@ -1,8 +1,8 @@
 """The scorer: a bundle and raw features in, forecasts out. NumPy and ONNX Runtime only.
 
-    bundle = load(Path("artifacts/bundles/VERSION"))
-    scorer = Scorer(bundle)
-    forecast = scorer.panel(x, vol)
+bundle = load(Path("artifacts/bundles/VERSION"))
+scorer = Scorer(bundle)
+forecast = scorer.panel(x, vol)
 """
 
 from __future__ import annotations

@@ -116,9 +116,7 @@ def _quarantine(lake: Lake, delivery: Delivery) -> int:
     return fresh
 
 
-def _summary(
-    config: Config, lake: Lake, delivery: Delivery, priced: Upserted, told: Upserted, fresh: int
-) -> Summary:
+def _summary(config: Config, lake: Lake, delivery: Delivery, priced: Upserted, told: Upserted, fresh: int) -> Summary:
     held = lake.read("prices")
     sizes = held.groupby("ticker")["session"].size()
     short = {str(ticker): int(n) for ticker, n in sizes.items() if n < config.universe.min_sessions}

@@ -75,9 +75,7 @@ def deployments(url: str) -> list[Deployment]:
         next_run = due[0]["expected_start_time"] if due else None
         flow = names.get(row["flow_id"], "?")
         timezone = schedule.get("timezone", "UTC")
-        found.append(
-            Deployment(flow, row["name"], schedule.get("cron", ""), timezone, row["paused"], next_run)
-        )
+        found.append(Deployment(flow, row["name"], schedule.get("cron", ""), timezone, row["paused"], next_run))
     return sorted(found, key=lambda deployment: deployment.flow)
 
 
@@ -130,18 +128,14 @@ def table(rows: Sequence[tuple[str, ...]], right: tuple[int, ...] = ()) -> str:
     lines = []
     for row in rows:
         cells = zip(row, widths, strict=True)
-        aligned = (
-            cell.rjust(width) if at in right else cell.ljust(width) for at, (cell, width) in enumerate(cells)
-        )
+        aligned = (cell.rjust(width) if at in right else cell.ljust(width) for at, (cell, width) in enumerate(cells))
         lines.append("  ".join(aligned).rstrip())
     return "\n".join(lines)
 
 
 def _run(row: dict[str, Any], flow: str, task: str | None = None) -> Run:
     seconds = row["total_run_time"] or row["estimated_run_time"] or 0.0
-    return Run(
-        flow, row["name"], task, row["state_name"], row["run_count"], row["start_time"], round(seconds, 3)
-    )
+    return Run(flow, row["name"], task, row["state_name"], row["run_count"], row["start_time"], round(seconds, 3))
 
 
 def _flow_names(url: str) -> dict[str, str]:

@@ -36,9 +36,7 @@ def register(app: typer.Typer) -> None:
     app.command()(demo)
 
 
-def up(
-    config: ConfigFile = None, overrides: Overrides = None, as_json: Json = False, verbose: Verbose = 0
-) -> None:
+def up(config: ConfigFile = None, overrides: Overrides = None, as_json: Json = False, verbose: Verbose = 0) -> None:
     """Start the Prefect server on this machine and serve both flows on their schedules.
 
     Example: tradewind up --set flows.port=4300
@@ -135,9 +133,7 @@ def run(
     else:
         for summary in summaries:
             print("\n".join(summary["lines"]))
-    left_out = [
-        f"{summary['stage']} left out: {reason}" for summary in summaries for reason in summary["left_out"]
-    ]
+    left_out = [f"{summary['stage']} left out: {reason}" for summary in summaries for reason in summary["left_out"]]
     if left_out:
         _say("\n".join(left_out))
         raise typer.Exit(PartialError.exit_code)

@@ -47,9 +47,7 @@ def deployments(config_path: str | None, overrides: Sequence[str]) -> list[Runne
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Register the deployments and serve them until told to stop."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.deployments", description="Serve the scheduled flows."
-    )
+    parser = argparse.ArgumentParser(prog="python -m flows.deployments", description="Serve the scheduled flows.")
     parser.add_argument("--config", type=Path, help="TOML file; default: tradewind.toml of this directory")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
     given = parser.parse_args(arguments)

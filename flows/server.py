@@ -100,9 +100,7 @@ class Home:
             self._stop()
             port = config.flows.port
             if not is_free(port):
-                raise ServerError(
-                    f"port {port} of 127.0.0.1 is in use; choose another: --set flows.port={port + 1}"
-                )
+                raise ServerError(f"port {port} of 127.0.0.1 is in use; choose another: --set flows.port={port + 1}")
             token = secrets.token_hex(12)
             try:
                 return self._start(token, port, overrides, say)
@@ -168,9 +166,7 @@ class Home:
         temporary.write_text(json.dumps(asdict(state), indent=1))
         temporary.replace(self._state)
 
-    def _spawn(
-        self, name: str, module: Sequence[str], environment: dict[str, str]
-    ) -> subprocess.Popen[bytes]:
+    def _spawn(self, name: str, module: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
         with (self.root / f"{name}.log").open("wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", *module], cwd=self.root.parent, env=environment,
@@ -183,9 +179,7 @@ class Home:
         while not ready():
             if process.poll() is not None:
                 tail = log.read_text(errors="replace").strip().splitlines()[-1:]
-                raise ServerError(
-                    f"the {name} process ended ({process.returncode}): {' '.join(tail)}; see {log}"
-                )
+                raise ServerError(f"the {name} process ended ({process.returncode}): {' '.join(tail)}; see {log}")
             if time.monotonic() > deadline:
                 raise ServerError(f"the {name} process was not ready after {START_SECONDS:.0f} s; see {log}")
             time.sleep(0.25)

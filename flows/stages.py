@@ -23,9 +23,7 @@ from pipeline.errors import NetworkError, RateLimitError
 from pipeline.summary import Progress, Summary
 
 
-def run_stages(
-    stages: Sequence[str], config_path: str | None, overrides: Sequence[str]
-) -> list[dict[str, Any]]:
+def run_stages(stages: Sequence[str], config_path: str | None, overrides: Sequence[str]) -> list[dict[str, Any]]:
     """Run stages one after another, inside a flow; the first that fails ends it.
 
     Args:
@@ -74,9 +72,7 @@ def run_stage(stage: str, config_path: str | None, overrides: list[str]) -> dict
         log.info("%s", line)
     for reason in summary.left_out:
         log.warning("left out: %s", reason)
-    create_markdown_artifact(
-        as_markdown(summary), key=f"summary-{stage}", description=f"What {stage} reports"
-    )
+    create_markdown_artifact(as_markdown(summary), key=f"summary-{stage}", description=f"What {stage} reports")
     return {
         "stage": summary.stage,
         "lines": list(summary.lines),

@@ -24,9 +24,7 @@ class Forecast(NamedTuple):
     p_up: npt.NDArray[np.float64]
 
 
-def decode(
-    y: Floats, vol: Floats, horizons: tuple[int, ...], residual_shape: Floats, sigma_factor: Floats
-) -> Forecast:
+def decode(y: Floats, vol: Floats, horizons: tuple[int, ...], residual_shape: Floats, sigma_factor: Floats) -> Forecast:
     """Turn outputs in z units into sigma, quantiles and p_up.
 
     Args:

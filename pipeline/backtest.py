@@ -250,9 +250,7 @@ def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _content(
-    config: Config, setting: Setting, outcome: Outcome, rows: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _content(config: Config, setting: Setting, outcome: Outcome, rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "first": f"{setting.sessions[0]:%Y-%m-%d}",
         "last": f"{setting.sessions[-1]:%Y-%m-%d}",

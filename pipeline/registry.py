@@ -1,9 +1,9 @@
 """Runs and bundles on disk: what training leaves for compression, and which bundle is the champion.
 
-    artifacts/runs/<run_id>/        networks and evidence of one training run (written by the stages)
-    artifacts/latest_run            the run_id of the last complete training run
-    artifacts/bundles/<version>/    published bundles, never changed afterwards
-    artifacts/champion              the version that scores
+artifacts/runs/<run_id>/        networks and evidence of one training run (written by the stages)
+artifacts/latest_run            the run_id of the last complete training run
+artifacts/bundles/<version>/    published bundles, never changed afterwards
+artifacts/champion              the version that scores
 """
 
 from __future__ import annotations

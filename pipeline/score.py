@@ -128,7 +128,7 @@ def _read_csv(path: Path, names: tuple[str, ...]) -> Columns:
     ragged = next((i for i, row in enumerate(rows) if len(row) != len(header)), None)
     if ragged is not None:
         raise DataError(f"{path} line {ragged + 2} has {len(rows[ragged])} values, the header has {len(header)}")
-    columns: Columns = {name: np.array([row[i] for row in rows]) for name, i in zip(("ticker", "session"), at, strict=False)}
+    columns: Columns = {name: np.array([row[i] for row in rows]) for name, i in (("ticker", at[0]), ("session", at[1]))}
     for name, i in zip(wanted, at[2:], strict=True):
         values = [row[i] or "nan" for row in rows]
         try:

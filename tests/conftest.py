@@ -75,9 +75,7 @@ def small_config(tmp_path: Path) -> Config:
     models = config.models.model_copy(update={"student": student, "threads": 1})
     evidence = config.evidence.model_copy(update={"resamples": 200, "min_blocks": 2})
     universe = config.universe.model_copy(update={"min_sessions": 300})
-    return config.model_copy(
-        update={"splits": splits, "models": models, "evidence": evidence, "universe": universe}
-    )
+    return config.model_copy(update={"splits": splits, "models": models, "evidence": evidence, "universe": universe})
 
 
 @pytest.fixture

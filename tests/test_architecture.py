@@ -17,9 +17,7 @@ MOST_LINES = 400
 
 
 def python_files() -> list[Path]:
-    return [
-        file for folder in (*FOLDERS, "tests", "benchmarks") for file in sorted((ROOT / folder).rglob("*.py"))
-    ]
+    return [file for folder in (*FOLDERS, "tests", "benchmarks") for file in sorted((ROOT / folder).rglob("*.py"))]
 
 
 def lint(directory: Path) -> subprocess.CompletedProcess[str]:

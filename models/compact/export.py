@@ -38,10 +38,8 @@ def window_graph(source: Network | QuantizedNetwork) -> onnx.ModelProto:
             value = graph.gemm_int8(value, layers[i], i)
         else:
             rows = weight.transpose(2, 1, 0).reshape(-1, weight.shape[0])  # (4 * C_in, C_out), oldest tap first
-            value = graph.node(
-                "Gemm", [value, graph.constant(f"w_{i}", rows), graph.constant(f"b_{i}", _b(network, i))]
-            )
-            value = graph.node("Relu", [value])
+            operands = [value, graph.constant(f"w_{i}", rows), graph.constant(f"b_{i}", network.conv_bias[i])]
+            value = graph.node("Relu", [graph.node("Gemm", operands)])
     if layers:
         value = graph.dequantize(value, layers[-1].output_scale, np.uint8(0), "body")
     body = graph.node("Gemm", [value, *_head(graph, network)])  # (B, H * 4)
@@ -63,7 +61,7 @@ def panel_graph(source: Network | QuantizedNetwork) -> onnx.ModelProto:
         if layers:
             value = graph.conv_int8(value, layers[i], i, attributes)
         else:
-            operands = [value, graph.constant(f"w_{i}", weight), graph.constant(f"b_{i}", _b(network, i))]
+            operands = [value, graph.constant(f"w_{i}", weight), graph.constant(f"b_{i}", network.conv_bias[i])]
             value = graph.node("Relu", [graph.node("Conv", operands, **attributes)])
     if layers:
         value = graph.dequantize(value, layers[-1].output_scale, np.uint8(0), "body")
@@ -92,10 +90,6 @@ def save(model: onnx.ModelProto, path: Path) -> None:
 
 def _parts(source: Network | QuantizedNetwork) -> tuple[Network, tuple[QuantizedLayer, ...]]:
     return (source.network, source.layers) if isinstance(source, QuantizedNetwork) else (source, ())
-
-
-def _b(network: Network, i: int) -> np.ndarray:
-    return network.conv_bias[i]
 
 
 def _head(graph: _Graph, network: Network) -> tuple[str, str]:

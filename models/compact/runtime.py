@@ -111,8 +111,8 @@ class Scorer:
             difference = float(np.abs(y - expected).max())
             if not difference <= GOLDEN_TOLERANCE:
                 raise BundleError(
-                    f"{self.bundle.directory}: {name}.onnx differs from golden.npz by {difference:.2g} on this machine, "
-                    f"more than {GOLDEN_TOLERANCE:g}"
+                    f"{self.bundle.directory}: {name}.onnx differs from golden.npz by {difference:.2g}, more than "
+                    f"{GOLDEN_TOLERANCE:g}, on this machine"
                 )
             worst = max(worst, difference)
         return worst

@@ -183,9 +183,7 @@ def _body_features(skip: ScaleSkip, most: int) -> npt.NDArray[np.int64]:
     return np.sort(chosen).astype(np.int64)
 
 
-def _network(
-    skip: ScaleSkip, body: TCN | None, body_at: npt.NDArray[np.int64], weight: float, width: int
-) -> Network:
+def _network(skip: ScaleSkip, body: TCN | None, body_at: npt.NDArray[np.int64], weight: float, width: int) -> Network:
     skip_weight, skip_bias = skip.outputs()
     outputs = len(skip_bias)
     if body is None:

@@ -54,8 +54,19 @@ def main() -> None:
 _EXTRA_OF = {
     "pyarrow": "arrow",
     **dict.fromkeys(
-        ("arch", "deltalake", "exchange_calendars", "jinja2", "matplotlib", "pandas", "pandera", "pydantic", "textblob",
-         "yfinance"), "pipeline",
+        (
+            "arch",
+            "deltalake",
+            "exchange_calendars",
+            "jinja2",
+            "matplotlib",
+            "pandas",
+            "pandera",
+            "pydantic",
+            "textblob",
+            "yfinance",
+        ),
+        "pipeline",
     ),
     **dict.fromkeys(("onnx", "sklearn", "torch"), "train"),
     "prefect": "flows",

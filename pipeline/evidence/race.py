@@ -147,7 +147,7 @@ def value_at_risk(
             series = {t: (actual[n] < var[n])[known[n]] for n, t in enumerate(tickers) if known[n].any()}
             for name, breached in [("pooled", list(series.values())), *((t, [s]) for t, s in series.items())]:
                 found = metrics.exceedances(breached, round(1 - level, 2))
-                rows.append({"model": model, "ticker": name, "horizon": 1, "level": level, **found._asdict()})
+                rows += [{"model": model, "ticker": name, "horizon": 1, "level": level, **found._asdict()}]
     return rows
 
 
@@ -191,10 +191,9 @@ def _common_cells(found: dict[str, Array]) -> dict[str, Array]:
     return out
 
 
-def _gate_sentence(
-    candidate: str, against: str, gain: Gain, passed: bool, enough: bool, resampling: Resampling
-) -> str:
-    figures = f"{gain.gain_percent:+.2f} % of pinball loss, {resampling.confidence:.0%} interval [{gain.low:+.2f}, {gain.high:+.2f}]"
+def _gate_sentence(candidate: str, against: str, gain: Gain, passed: bool, enough: bool, resampling: Resampling) -> str:
+    interval = f"{resampling.confidence:.0%} interval [{gain.low:+.2f}, {gain.high:+.2f}]"
+    figures = f"{gain.gain_percent:+.2f} % of pinball loss, {interval}"
     if not enough:
         return (
             f"No verdict: {gain.n_blocks:.1f} independent blocks of sessions are fewer than {resampling.min_blocks}. "

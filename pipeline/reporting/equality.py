@@ -28,11 +28,7 @@ def equality_table(inputs: Inputs) -> Table:
     """The verdict on each output: one output a row, one horizon a column."""
 
     def cell(r: dict[str, Any]) -> str:
-        by = (
-            f"differs by at most {_exponent(r['max_difference'])}"
-            if r.get("rule") == "max_difference"
-            else ""
-        )
+        by = f"differs by at most {_exponent(r['max_difference'])}" if r.get("rule") == "max_difference" else ""
         return f"{by or 'R² ' + number(r['r2'], 6)}, {'equal' if r['passed'] else 'NOT equal'}"
 
     return pivot(
@@ -79,11 +75,7 @@ def pinball_table(inputs: Inputs) -> Table | None:
         for r in inputs.equality.get("pinball", [])
     )
     head = ("Horizon", "Float", "Int8", "Int8 gain", "Interval")
-    return (
-        Table("Pinball loss of the float and the int8 forecasts, out of sample.", head, rows)
-        if rows
-        else None
-    )
+    return Table("Pinball loss of the float and the int8 forecasts, out of sample.", head, rows) if rows else None
 
 
 def equality_chart(inputs: Inputs) -> Chart | None:
@@ -98,9 +90,7 @@ def equality_chart(inputs: Inputs) -> Chart | None:
     def paint(figure: Figure, narrow: bool) -> None:
         axes = figure.add_subplot()
         limit = float(np.quantile(np.abs(relative), 0.999))
-        counts, edges = np.histogram(
-            relative.clip(-limit, limit), bins=31 if narrow else 61, range=(-limit, limit)
-        )
+        counts, edges = np.histogram(relative.clip(-limit, limit), bins=31 if narrow else 61, range=(-limit, limit))
         axes.bar(edges[:-1], counts / len(relative), np.diff(edges) * 0.92, align="edge", color=charts.ACCENT)
         charts.percent_axis(axes)
         charts.percent_axis(axes, sign=True, axis="x", scale=1)

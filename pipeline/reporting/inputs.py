@@ -140,9 +140,7 @@ def load(config: Config) -> Inputs:
     run_id = registry.latest_run()
     parts = {name: _checked(registry, run_id, name) for name in _REQUIRED}
     training, evidence = parts["training.json"], parts["evidence.json"]
-    model = (
-        str(training["chosen"]) if training["status"] == "promoted" else str(evidence.get("baseline", "ewma"))
-    )
+    model = str(training["chosen"]) if training["status"] == "promoted" else str(evidence.get("baseline", "ewma"))
     quantized = str(evidence["gate"]["model"])
     forecasts = _forecasts(lake, run_id, model, quantized)
     return Inputs(
@@ -185,9 +183,7 @@ def _forecasts(lake: Lake, run_id: str, model: str, quantized: str) -> pd.DataFr
     where = f"run_id = {quoted(run_id)} AND model IN ({models}) AND fold <> 'live'"
     rows = lake.read("forecasts", where, order_by="model, ticker, session, horizon")
     if rows.empty or not (rows["model"] == model).any():
-        raise StoreError(
-            f"the lake has no out-of-sample forecasts of {model} for run {run_id}; run: tradewind train"
-        )
+        raise StoreError(f"the lake has no out-of-sample forecasts of {model} for run {run_id}; run: tradewind train")
     return rows
 
 
@@ -200,14 +196,8 @@ def _curves(path: Path) -> Curves:
             strategy, scope = (tuple(str(v) for v in file[name]) for name in ("strategy", "scope"))
             wealth, vol = (file[name].astype(np.float64) for name in ("wealth", "realised_vol"))
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
-        raise StoreError(
-            f"{path.name} cannot be read ({error}); write it anew with: tradewind backtest"
-        ) from error
-    if (
-        wealth.shape != (len(strategy), len(sessions))
-        or vol.shape != wealth.shape
-        or len(scope) != len(strategy)
-    ):
+        raise StoreError(f"{path.name} cannot be read ({error}); write it anew with: tradewind backtest") from error
+    if wealth.shape != (len(strategy), len(sessions)) or vol.shape != wealth.shape or len(scope) != len(strategy):
         raise StoreError(f"{path.name}: curves of shape {wealth.shape} do not fit {len(strategy)} strategies")
     return Curves(sessions, strategy, scope, wealth, vol)
 

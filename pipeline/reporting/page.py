@@ -50,9 +50,7 @@ def render(inputs: Inputs, progress: Progress) -> str:
         sections.append(step())
     progress("drawing the report", len(steps), len(steps))
     here = files("pipeline.reporting")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((here / "template.html.j2").read_text(encoding="utf-8"))
     return template.render(
         style=Markup((here / "style.css").read_text(encoding="utf-8")),

@@ -38,9 +38,7 @@ _VERDICT_COLOURS = {"better": charts.ACCENT, "worse": charts.BAD}
 
 def forest_chart(inputs: Inputs) -> Chart | None:
     """Gain over each baseline: one panel per (measure, baseline), one row per horizon and model."""
-    gains = [
-        gain for gain in inputs.evidence["gains"] if gain["measure"] in DRAWN and known(gain["gain_percent"])
-    ]
+    gains = [gain for gain in inputs.evidence["gains"] if gain["measure"] in DRAWN and known(gain["gain_percent"])]
     if not gains:
         return None
     panels = sorted(
@@ -58,9 +56,7 @@ def forest_chart(inputs: Inputs) -> Chart | None:
             axes.set_visible(False)
         for axes, (measure, against) in zip(grid.ravel(), panels, strict=False):
             shown = [g for g in gains if (g["measure"], g["against"]) == (measure, against)]
-            _forest_panel(
-                axes, sorted(shown, key=lambda g: (g["horizon"], g["model"] != inputs.model, g["model"]))
-            )
+            _forest_panel(axes, sorted(shown, key=lambda g: (g["horizon"], g["model"] != inputs.model, g["model"])))
             axes.set_title(f"{MEASURES[measure]}, against {inside(model_label(against))}")
 
     key = Key()
@@ -77,9 +73,7 @@ def forest_chart(inputs: Inputs) -> Chart | None:
         "sessions ahead. Bars: "
         f"{fraction(inputs.evidence['confidence'], 0)} interval, blocks of sessions resampled."
     )
-    return charts.draw(
-        "forest", title, f"Forest plot of gains over the baselines. {title}", paint, heights, key, note
-    )
+    return charts.draw("forest", title, f"Forest plot of gains over the baselines. {title}", paint, heights, key, note)
 
 
 def _forest_panel(axes: Any, gains: list[dict[str, Any]]) -> None:
@@ -87,9 +81,7 @@ def _forest_panel(axes: Any, gains: list[dict[str, Any]]) -> None:
     for y, gain in enumerate(gains):
         colour = _VERDICT_COLOURS.get(gain["verdict"], charts.GREY)
         if known(gain["low"]) and known(gain["high"]):
-            axes.plot(
-                [gain["low"], gain["high"]], [y, y], color=colour, lw=3, alpha=0.5, solid_capstyle="round"
-            )
+            axes.plot([gain["low"], gain["high"]], [y, y], color=colour, lw=3, alpha=0.5, solid_capstyle="round")
         axes.plot(gain["gain_percent"], y, "o", color=colour, ms=6.5, mew=0)
     axes.set_yticks(range(len(gains)), [f"{model_label(g['model'])}, {g['horizon']}" for g in gains])
     axes.set_ylim(len(gains) - 0.5, -0.5)

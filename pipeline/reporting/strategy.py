@@ -25,9 +25,7 @@ PORTFOLIO = "portfolio"
 
 def row_of(inputs: Inputs, strategy: str, scope: str = PORTFOLIO) -> dict[str, Any]:
     """The figures of one strategy and scope; empty when it was not run."""
-    rows = (
-        row for row in inputs.backtest["strategies"] if row["strategy"] == strategy and row["scope"] == scope
-    )
+    rows = (row for row in inputs.backtest["strategies"] if row["strategy"] == strategy and row["scope"] == scope)
     return next(rows, {})
 
 

@@ -128,18 +128,14 @@ def drawdown_chart(inputs: Inputs) -> Chart:
 
 def panels_chart(inputs: Inputs) -> Chart | None:
     """Rolling volatility of every ticker's sleeve, one small panel each."""
-    tickers = [t for t in tickers_of(inputs) if inputs.curves.find("vol_target", t) is not None][
-        :DRAWN_PANELS
-    ]
+    tickers = [t for t in tickers_of(inputs) if inputs.curves.find("vol_target", t) is not None][:DRAWN_PANELS]
     if not tickers:
         return None
     target = inputs.backtest["target_volatility"]
 
     def paint(figure: Figure, narrow: bool) -> None:
         columns = 1 if narrow else min(3, len(tickers))
-        grid = figure.subplots(
-            -(-len(tickers) // columns), columns, squeeze=False, sharex=True, sharey=True
-        ).ravel()
+        grid = figure.subplots(-(-len(tickers) // columns), columns, squeeze=False, sharex=True, sharey=True).ravel()
         for axes in grid[len(tickers) :]:
             axes.set_visible(False)
         for axes, ticker in zip(grid, tickers, strict=False):
@@ -155,18 +151,14 @@ def panels_chart(inputs: Inputs) -> Chart | None:
             charts.time_axis(axes, narrow=True)
 
     ranges = [typical_range(inputs, name) for name in ("vol_target", "constant")]
-    title = (
-        f"Sized to {fraction(target, 0)}, the median ticker stayed within {ranges[0]} nine sessions in ten"
-    )
+    title = f"Sized to {fraction(target, 0)}, the median ticker stayed within {ranges[0]} nine sessions in ten"
     title += f"; at constant exposure within {ranges[1]}"
     key = _key(inputs, dict.fromkeys(COMPARED))
     key.add(charts.INK, f"target, {fraction(target, 0)}", "dash")
     rows = -(-len(tickers) // min(3, len(tickers)))
     alt = f"Small line charts of trailing volatility, one for each ticker. {title}."
     note = f"{_rolling(inputs)} of each ticker's sleeve." + _only(inputs, DRAWN_PANELS)
-    return charts.draw(
-        "panels", title + ".", alt, paint, (40 + 190 * rows, 30 + 150 * len(tickers)), key, note
-    )
+    return charts.draw("panels", title + ".", alt, paint, (40 + 190 * rows, 30 + 150 * len(tickers)), key, note)
 
 
 def ranges_chart(inputs: Inputs) -> Chart | None:

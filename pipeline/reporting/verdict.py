@@ -135,9 +135,7 @@ def _qlike(inputs: Inputs) -> str:
 def _risk(inputs: Inputs) -> Figure:
     target = fraction(inputs.backtest["target_volatility"], 0)
     held, constant, ewma = (typical_range(inputs, name) for name in ("vol_target", "constant", "ewma_target"))
-    detail = (
-        f"volatility of the median ticker, nine sessions in ten; constant exposure {constant}, EWMA {ewma}"
-    )
+    detail = f"volatility of the median ticker, nine sessions in ten; constant exposure {constant}, EWMA {ewma}"
     tickers = tickers_of(inputs)
     steadier = bool(tickers) and 2 * sum(narrower(inputs, ticker) for ticker in tickers) > len(tickers)
     tone = "good" if steadier else "neutral"
@@ -162,9 +160,7 @@ def _fall(inputs: Inputs) -> Figure:
 
 def _int8(inputs: Inputs) -> Figure:
     outputs = inputs.equality["outputs"]
-    lowest = min(
-        (o["r2"] for o in outputs if o.get("rule") != "max_difference" and known(o["r2"])), default=None
-    )
+    lowest = min((o["r2"] for o in outputs if o.get("rule") != "max_difference" and known(o["r2"])), default=None)
     passed = bool(inputs.equality["passed"])
     parts = [f"{sum(bool(o['passed']) for o in outputs)} of {len(outputs)} outputs equal"]
     if known(lowest):
@@ -172,6 +168,4 @@ def _int8(inputs: Inputs) -> Figure:
     size = inputs.equality.get("bundle_bytes")
     if known(size):
         parts.append(f"bundle of {number(size / 1024, 0)} KB")
-    return Figure(
-        "Is int8 equal to float?", "Yes" if passed else "No", ", ".join(parts), "good" if passed else "bad"
-    )
+    return Figure("Is int8 equal to float?", "Yes" if passed else "No", ", ".join(parts), "good" if passed else "bad")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -32,7 +34,7 @@ def test_slices_never_touch(n: int, validation: int, purge: int, embargo: int) -
     for fold in folds:
         assert fold.fit_end + purge <= fold.validation_start < fold.train_end
         assert fold.train_end + purge + embargo <= fold.test_start < fold.test_end
-    for earlier, later in zip(folds, folds[1:], strict=False):
+    for earlier, later in pairwise(folds):
         assert earlier.test_end == later.test_start
 
 

@@ -94,9 +94,7 @@ def test_a_taken_port_is_named(empty_project: Any) -> None:
 
 
 def test_a_wrong_schedule_leaves_nothing_behind(empty_project: Any) -> None:
-    done = empty_project.tradewind(
-        "up", "--set", f"flows.port={free_port()}", "--set", "flows.daily_cron=often"
-    )
+    done = empty_project.tradewind("up", "--set", f"flows.port={free_port()}", "--set", "flows.daily_cron=often")
     assert done.returncode == 1
     assert "runner" in done.stderr
     state = Home(empty_project.root / "tradewind.toml").state()

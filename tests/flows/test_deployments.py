@@ -49,9 +49,7 @@ def test_a_one_minute_cron_fires_and_down_ends_it(
         ended: list[api.Run] = []
         while not ended and time.monotonic() < deadline:
             time.sleep(1)
-            ended = [
-                run for run in api.last_runs(state.url) if run.state in ("Completed", "Failed", "Crashed")
-            ]
+            ended = [run for run in api.last_runs(state.url) if run.state in ("Completed", "Failed", "Crashed")]
         log = (root / ".tradewind" / "runner.log").read_text()[-3000:]
         assert [(run.flow, run.state) for run in ended] == [("daily", "Completed")], log
         deployed = {one["flow"]: one for one in cron.json("status")["deployments"]}

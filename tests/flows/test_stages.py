@@ -61,9 +61,7 @@ def test_retries_end(stage: Stage, reporting: str, config_path: str) -> None:
     assert len(calls) == 3
 
 
-def test_wrong_data_is_not_tried_again_and_ends_the_flow(
-    stage: Stage, reporting: str, config_path: str
-) -> None:
+def test_wrong_data_is_not_tried_again_and_ends_the_flow(stage: Stage, reporting: str, config_path: str) -> None:
     calls = stage("wrong", [DataError("high below low"), Summary("wrong")])
     later = stage("later", [Summary("later")])
     state = under_test(["wrong", "later"], config_path, [], return_state=True)

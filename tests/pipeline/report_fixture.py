@@ -30,17 +30,13 @@ SHAPE = np.array([-2.6, -1.66, -1.24, -0.63, 0.03, 0.66, 1.25, 1.64, 2.5])
 SCRIPT = "<script>document.title='broken'</script> IBM & partners rise"
 
 
-def build(
-    root: Path, status: str = "promoted", data_label: str = "sample", source: str = "simulated"
-) -> Config:
+def build(root: Path, status: str = "promoted", data_label: str = "sample", source: str = "simulated") -> Config:
     """Write a run into `root` and return the configuration that finds it; an empty source means no news."""
     config = Config(data=Data(lake=root / "lake", artifacts=root / "artifacts"))
     rng = np.random.default_rng(3)
     sessions = pd.bdate_range("2006-01-02", "2013-03-28").astype(SESSION)
     vol = _volatility(rng, len(sessions))
-    returns = {
-        t: vol * k * rng.standard_t(5, len(vol)) * 0.78 for t, k in zip(TICKERS, (1.5, 1.1, 0.9), strict=True)
-    }
+    returns = {t: vol * k * rng.standard_t(5, len(vol)) * 0.78 for t, k in zip(TICKERS, (1.5, 1.1, 0.9), strict=True)}
     lake, registry = Lake(config.data.lake), Registry(config.data.artifacts)
     targets = _targets(sessions, returns)
     lake.replace("targets", targets)
@@ -97,12 +93,7 @@ def _forecasts(
     for model, noise in (("ewma", 0.18), ("student", 0.08), ("int8", 0.08)):
         seed = np.random.default_rng(5 if model != "ewma" else 6)
         error = np.exp(noise * seed.standard_normal(len(targets)))
-        sigma = (
-            by_session.loc[targets["session"]].to_numpy()
-            * scale
-            * np.sqrt(targets["horizon"].to_numpy())
-            * error
-        )
+        sigma = by_session.loc[targets["session"]].to_numpy() * scale * np.sqrt(targets["horizon"].to_numpy()) * error
         if model == "int8":
             sigma = sigma * (1 + 2e-4 * rng.standard_normal(len(sigma)))
         frame = targets[["ticker", "session", "horizon"]].copy()
@@ -110,9 +101,7 @@ def _forecasts(
         for level, shape in zip(QUANTILES, SHAPE, strict=True):
             frame[f"q{round(level * 100):02d}"] = sigma * shape
         parts.append(frame.assign(model=model, p_up=0.52))
-    rows = pd.concat(parts).assign(
-        run_id=RUN, bundle_version="", calibrated=True, created_at=pd.Timestamp(CREATED)
-    )
+    rows = pd.concat(parts).assign(run_id=RUN, bundle_version="", calibrated=True, created_at=pd.Timestamp(CREATED))
     rows["fold"] = rows["session"].dt.year.astype(str)
     template = empty("forecasts")
     return rows[list(template.columns)].astype(template.dtypes.to_dict()).reset_index(drop=True)
@@ -128,9 +117,7 @@ def _news(source: str) -> pd.DataFrame:
     at = pd.date_range("2013-03-25 15:00", periods=len(titles), freq="D", tz="UTC")
     rows = pd.DataFrame(
         {
-            "news_id": [
-                news_id(source, "", "IBM", str(t), title) for t, title in zip(at, titles, strict=True)
-            ],
+            "news_id": [news_id(source, "", "IBM", str(t), title) for t, title in zip(at, titles, strict=True)],
             "ticker": ["IBM", "AAPL", "SPX", "IBM"],
             "published_at": at,
             "known_at": at,
@@ -158,9 +145,7 @@ def _fold(year: int) -> dict[str, Any]:
     }
 
 
-def _backtest(
-    registry: Registry, sessions: pd.DatetimeIndex, vol: np.ndarray, returns: dict[str, np.ndarray]
-) -> None:
+def _backtest(registry: Registry, sessions: pd.DatetimeIndex, vol: np.ndarray, returns: dict[str, np.ndarray]) -> None:
     scopes = {**returns, "portfolio": np.mean(list(returns.values()), axis=0)}
     names, owners, wealth, realised, rows = [], [], [], [], []
     for scope, r in scopes.items():

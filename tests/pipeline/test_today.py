@@ -87,9 +87,7 @@ def build(root: Path, last: str = "2010-06-30", lives: dict[str, int] = LIVES):
     return config, lake
 
 
-def position_row(
-    weight: float, session: str, fold="live", run_id=RUN + "-live", ticker="AAA"
-) -> pd.DataFrame:
+def position_row(weight: float, session: str, fold="live", run_id=RUN + "-live", ticker="AAA") -> pd.DataFrame:
     row = {"run_id": run_id, "strategy": "vol_target", "fold": fold, "ticker": ticker}
     frame = pd.DataFrame([row], dtype="str")
     return frame.assign(session=pd.to_datetime([session]).astype("datetime64[us]"), weight=weight)

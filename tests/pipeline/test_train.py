@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import MakePrices
 from pipeline import featurize, train
 from pipeline.config import Config
 from pipeline.errors import StoreError, TooLittleHistoryError
 from pipeline.registry import Registry
 from pipeline.store import Lake
+from tests.conftest import MakePrices
 
 
 def run_all(config: Config, prices: pd.DataFrame) -> tuple[Lake, str]:

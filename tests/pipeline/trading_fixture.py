@@ -64,10 +64,7 @@ def price_rows(ticker: str, sessions: pd.DatetimeIndex, seed: int) -> pd.DataFra
 def forecast_rows(model: str, ticker: str, sessions: pd.DatetimeIndex, sigma: np.ndarray) -> pd.DataFrame:
     """Contract rows of every horizon from a (T,) daily sigma, which is that of the sessions to come."""
     rows = pd.concat(
-        [
-            pd.DataFrame({"session": sessions, "horizon": h, "sigma": sigma * np.sqrt(h)})
-            for h in HORIZONS
-        ],
+        [pd.DataFrame({"session": sessions, "horizon": h, "sigma": sigma * np.sqrt(h)}) for h in HORIZONS],
         ignore_index=True,
     )
     rows = rows.assign(run_id=RUN, model=model, bundle_version="", ticker=ticker, p_up=0.5, calibrated=True)

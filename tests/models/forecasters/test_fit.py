@@ -122,7 +122,7 @@ def test_stops_after_patience_and_keeps_the_best() -> None:
 def test_a_loss_that_is_not_finite_is_an_error() -> None:
     data = planted()
     data.x[0, 300] = float("inf")
+    net = body()
+    torch.nn.init.normal_(net.head.weight)
     with pytest.raises(FloatingPointError, match="training loss is nan in epoch 1; lower the learning rate"):
-        net = body()
-        torch.nn.init.normal_(net.head.weight)
         fit(net, data, slice(0, 850), None, CONFIG)

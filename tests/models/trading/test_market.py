@@ -32,6 +32,7 @@ markets = st.tuples(st.integers(0, 10_000), st.integers(2, 12), st.integers(1, 4
 
 # -- golden, by hand, on 10,000 units ------------------------------------------------------------
 
+
 def test_half_invested_then_a_quarter_to_the_cent():
     ledger = simulate(one_asset([0.5, 0.25, 0.25]), np.array([[90.0], [100.0], [102.0]]), TEN_BPS)
     # Open 1: 10,000 = w + .001 * .5 w, so w = 9,995.0025: 4,997.50 in the asset, 4,997.50 cash, cost 5.00.

@@ -116,14 +116,13 @@ def gate(
 
 def direction(draws: Resamples, candidate: str, horizons: tuple[int, ...]) -> dict[str, Any]:
     """Accuracy of the sign beside always-up, and the plain sentence about it."""
-    rows, better = [], []
+    rows = []
     for model in (candidate, "always_up"):
         for h in horizons:
             error, low, high = draws.mean(f"{model}|error|{h}")
             rows.append({"model": model, "horizon": h, "accuracy": 1 - error, "low": 1 - high, "high": 1 - low})
-    for h in horizons:
-        if draws.gain([(f"{candidate}|error|{h}", f"always_up|error|{h}")]).verdict == "better":
-            better.append(h)
+    errors = {h: (f"{candidate}|error|{h}", f"always_up|error|{h}") for h in horizons}
+    better = [h for h, pair in errors.items() if draws.gain([pair]).verdict == "better"]
     if better:
         sentence = f"Direction beats always-up at horizon {', '.join(map(str, better))}; elsewhere it does not."
     else:

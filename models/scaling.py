@@ -26,15 +26,16 @@ class Scaler:
 
     @classmethod
     def fit(cls, x: Float32) -> Scaler:
-        """Median and interquartile range / 1.349 of (rows, F) raw training features, NaN ignored.
+        """Median and interquartile range / 1.349 of (rows, F) raw training features, NaN and infinities ignored.
 
         A feature whose middle half is one value (a flag, or all missing) keeps its units: centre 0, scale 1.
         """
         if x.ndim != 2 or not len(x):
             raise ValueError(f"a scaler needs (rows, features) with at least one row, got shape {x.shape}")
-        known = np.where(np.isfinite(x).any(0), x, np.float32(0))
+        finite = np.isfinite(x)
+        known = np.where(finite, x, np.where(finite.any(0), np.float32(np.nan), np.float32(0)))
         low, center, high = np.nanpercentile(known, (25, 50, 75), axis=0)
-        spread = (high - low) / _IQR_OF_NORMAL
+        spread = ((high - low) / _IQR_OF_NORMAL).astype(np.float32)
         flat = spread <= 0
         return cls(np.where(flat, 0, center).astype(np.float32), np.where(flat, 1, spread).astype(np.float32))
 

@@ -44,5 +44,5 @@ def decode(y: Floats, vol: Floats, horizons: tuple[int, ...], residual_shape: Fl
     scale = np.where(shape < 0, down[..., None], up[..., None])  # (..., H, 9)
     quantiles = (y[..., 0, None] + scale * shape) * unit[..., None]
     sigma = unit * np.sqrt((down**2 + up**2) / 2) * np.asarray(sigma_factor, dtype=np.float64)
-    p_up = np.where(np.isnan(unit), np.nan, 1 / (1 + np.exp(-y[..., 3])))
+    p_up = np.where(np.isnan(unit), np.nan, (1 + np.tanh(y[..., 3] / 2)) / 2)  # the logistic, without overflow
     return Forecast(sigma, quantiles, p_up)

@@ -134,12 +134,17 @@ def _summary(config: Config, lake: Lake, delivery: Delivery, priced: Upserted, t
     lines += [f"too short to learn from: {ticker} ({n} sessions)" for ticker, n in short.items()]
     lines += [f"failed: {ticker}: {reason}" for ticker, reason in delivery.failed.items()]
     lines += [f"note: {note}" for note in delivery.notes]
+    others = sorted(set(sizes.index) - {*delivery.prices["ticker"], *config.universe.tickers})
+    if others:
+        named = ", ".join(others[:10]) + (" and more" if len(others) > 10 else "")
+        lines.append(f"note: the lake also holds {named}; later stages use them too (else choose another data.lake)")
     figures = {
         "prices": priced.__dict__,
         "news": told.__dict__,
         "quarantined": len(delivery.rejected),
         "tickers": [str(ticker) for ticker in sizes.index],
         "too_short": short,
+        "also_held": others,
         "failed": dict(delivery.failed),
         "versions": lake.versions(("prices", "news", "price_revisions", "quarantine")),
     }

@@ -117,6 +117,7 @@ class Yahoo:
         from yfinance import exceptions
 
         yfinance.config.debug.hide_exceptions = False
+        logging.getLogger("yfinance").setLevel(logging.ERROR)  # what fails is raised, so its warnings are noise
         universe = self.config.universe
         # Yahoo's end is exclusive.
         end = None if universe.until is None else pd.Timestamp(universe.until) + pd.Timedelta(days=1)

@@ -87,6 +87,15 @@ def test_a_wanted_ticker_that_is_not_there_is_left_out(tmp_path: Path) -> None:
     assert "it has AAPL, FB, GOOG" in left
 
 
+def test_what_the_lake_holds_beside_it_is_said(tmp_path: Path) -> None:
+    since, until = dt.date(2008, 9, 2), dt.date(2008, 9, 5)
+    first = ingest.run(sample_config(tmp_path, tickers=("IBM", "SPX"), since=since, until=until))
+    assert not any("also holds" in line for line in first.lines)
+    second = ingest.run(sample_config(tmp_path, tickers=("AAPL",), since=since, until=until))
+    assert second.figures["also_held"] == ["IBM", "SPX"]
+    assert any("the lake also holds IBM, SPX;" in line for line in second.lines)
+
+
 def test_errors(tmp_path: Path) -> None:
     with pytest.raises(UnknownTickerError, match=r"TSLA.*sample has no such ticker; it has AAPL"):
         ingest.run(sample_config(tmp_path, tickers=("TSLA",)))

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models.compact.network import FIELD
 from models.decode import QUANTILES
 from models.scaling import Scaler
 
@@ -90,7 +91,7 @@ def load(directory: Path) -> Bundle:
     """
     directory = Path(directory)
     try:
-        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"), parse_constant=_refuse)
     except FileNotFoundError:
         raise BundleError(f"{directory} is no bundle: it has no {MANIFEST}") from None
     except ValueError as error:
@@ -98,7 +99,9 @@ def load(directory: Path) -> Bundle:
     found = manifest.get("schema_version") if isinstance(manifest, dict) else None
     if found != SCHEMA_VERSION:
         raise BundleError(f"{directory} has bundle schema {found}, this program reads {SCHEMA_VERSION}")
-    for name in (*FILES, MANIFEST):
+    if manifest.get("manifest_sha256") != _manifest_digest(manifest):
+        raise BundleError(f"{directory / MANIFEST} does not match its own checksum: it was changed after writing")
+    for name in FILES:
         _verify(directory, name, manifest)
     _consistent(directory, manifest)
     return Bundle(directory, manifest)
@@ -125,10 +128,6 @@ def seal(directory: Path, manifest: dict[str, Any]) -> Bundle:
 
 
 def _verify(directory: Path, name: str, manifest: dict[str, Any]) -> None:
-    if name == MANIFEST:
-        if manifest.get("manifest_sha256") != _manifest_digest(manifest):
-            raise BundleError(f"{directory / name} does not match its own checksum: it was changed after writing")
-        return
     path = directory / name
     expected = manifest.get("files", {}).get(name)
     if not path.is_file():
@@ -137,23 +136,49 @@ def _verify(directory: Path, name: str, manifest: dict[str, Any]) -> None:
         raise BundleError(f"{path} does not match its checksum: it was changed or damaged after writing")
 
 
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no JSON value")
+
+
 def _consistent(directory: Path, manifest: dict[str, Any]) -> None:
+    path = directory / MANIFEST
     needed = (
         "version", "status", "model", "features", "limit", "body_features", "horizons", "residual_shape",
         "sigma_factor", "receptive_field", "target", "decision", "training", "sizing",
     )  # fmt: skip
     for key in needed:
         if key not in manifest:
-            raise BundleError(f"{directory / MANIFEST} has no key {key}")
+            raise BundleError(f"{path} has no key {key}")
+    _consistent_features(path, manifest)
+    horizons = len(manifest["horizons"])
+    for key, wanted, axes in (
+        ("residual_shape", (horizons, len(QUANTILES)), "horizons x quantiles"),
+        ("sigma_factor", (horizons,), "horizons"),
+    ):
+        if np.shape(manifest[key]) != wanted:
+            raise BundleError(f"{path}: {key} is {np.shape(manifest[key])}, not {axes}")
+    if manifest["receptive_field"] != FIELD:
+        raise BundleError(
+            f"{path} has a receptive field of {manifest['receptive_field']} sessions, this program reads {FIELD}"
+        )
+    for key in ("target_volatility", "horizon", "max_weight"):
+        if key not in manifest["sizing"]:
+            raise BundleError(f"{path}: sizing has no {key}")
+
+
+def _consistent_features(path: Path, manifest: dict[str, Any]) -> None:
+    for feature in manifest["features"]:
+        for key in ("name", "center", "scale"):
+            if key not in feature:
+                raise BundleError(f"{path}: feature {feature.get('name')} has no {key}")
+        if not feature["scale"] > 0:
+            raise BundleError(f"{path}: feature {feature['name']} has scale {feature['scale']}")
     names = [feature["name"] for feature in manifest["features"]]
     if len(set(names)) != len(names):
-        raise BundleError(f"{directory / MANIFEST} names a feature twice")
+        raise BundleError(f"{path} names a feature twice")
     unknown = set(manifest["body_features"]) - set(names)
     if unknown:
-        raise BundleError(f"{directory / MANIFEST}: body_features names {sorted(unknown)[0]}, which is no feature")
-    shape = np.shape(manifest["residual_shape"])
-    if shape != (len(manifest["horizons"]), len(QUANTILES)):
-        raise BundleError(f"{directory / MANIFEST}: residual_shape is {shape}, not horizons x quantiles")
+        raise BundleError(f"{path}: body_features names {min(unknown)}, which is no feature")
 
 
 def _manifest_digest(manifest: dict[str, Any]) -> str:

@@ -99,7 +99,7 @@ def headlines_table(inputs: Inputs) -> Table | None:
 
 
 def configuration(config: Config) -> str:
-    """The configuration in force as TOML, without the directories of this machine."""
+    """The configuration in force as TOML, without what belongs to this machine: directories, the flow server."""
 
     def bare(path: str) -> str:
         return Path(path).name
@@ -112,7 +112,8 @@ def configuration(config: Config) -> str:
             "news": tuple(bare(p) for p in config.data.news),
         }
     )
-    return starter(config.model_copy(update={"data": data}))
+    whole = starter(config.model_copy(update={"data": data}))
+    return whole.partition("\n[flows]\n")[0] + "\n"
 
 
 def _span(fold: dict[str, Any], which: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from models.compact.bundle import Bundle, BundleError
 from models.decode import QUANTILES, Forecast, decode
@@ -27,6 +28,10 @@ WINDOW_CHUNK = 1024
 PANEL_CELLS = 200_000
 """Cells (tickers x sessions) scored at a time, so that memory does not grow with the universe."""
 GOLDEN_TOLERANCE = 1e-5
+_GRAPH_ERRORS = (
+    failures.Fail, failures.InvalidArgument, failures.InvalidGraph, failures.InvalidProtobuf, failures.NotImplemented,
+    failures.RuntimeException,
+)  # fmt: skip
 
 
 class Scorer:
@@ -49,11 +54,12 @@ class Scorer:
             vol: (B,) volatility of the last session; NaN gives NaN forecasts.
 
         Raises:
-            BundleError: x does not have the bundle's shape.
+            BundleError: x does not have the bundle's shape, or vol not that of x.
         """
-        self._check(x, 3)
+        self._check(x)
         if x.shape[1] != FIELD:
             raise BundleError(f"a window holds {FIELD} sessions, got {x.shape[1]}")
+        _check_vol(vol, x.shape[:1])
         return self._decode(self.window_outputs(self.bundle.scaler.transform(x)), vol)
 
     def panel(self, x: Float32, vol: Float32) -> Forecast:
@@ -63,12 +69,13 @@ class Scorer:
             x: (N, T, F) raw features in the bundle's order, NaN = missing. vol: (N, T).
 
         Raises:
-            BundleError: x does not have the bundle's shape, or holds fewer than 64 sessions.
+            BundleError: x does not have the bundle's shape or holds fewer than 64 sessions, or vol is not (N, T).
         """
-        self._check(x, 3)
+        self._check(x)
         n, t, _ = x.shape
         if t < FIELD:
             raise BundleError(f"a forecast needs {FIELD} sessions of features, got {t}")
+        _check_vol(vol, (n, t))
         horizons = len(self.bundle.horizons)
         out = Forecast(
             np.full((n, t, horizons), np.nan),
@@ -101,13 +108,24 @@ class Scorer:
         """Score the bundle's golden windows through both graphs; return the largest difference found.
 
         Raises:
-            BundleError: an output differs by more than 1e-5 from what the bundle was written with.
+            BundleError: a graph cannot be run here, or an output differs by more than 1e-5 from what the bundle was
+                written with.
         """
         with np.load(self.bundle.directory / "golden.npz", allow_pickle=False) as golden:
             x, expected = golden["x"], golden["y"]  # (B, 64, F) raw, (B, H, 4)
+        self._check(x)
         scaled = self.bundle.scaler.transform(x)
         worst = 0.0
-        for name, y in (("window", self.window_outputs(scaled)), ("panel", self.panel_outputs(scaled)[:, 0])):
+        for name, score in (("window", self.window_outputs), ("panel", self.panel_outputs)):
+            try:
+                y = score(scaled).reshape(len(x), -1, 4)
+            except _GRAPH_ERRORS as error:
+                raise BundleError(f"{self.bundle.directory}: {name}.onnx cannot be run: {error}") from None
+            if y.shape != expected.shape:
+                raise BundleError(
+                    f"{self.bundle.directory}: golden.npz holds {x.shape} inputs and {expected.shape} outputs, "
+                    f"{name}.onnx gives {y.shape}"
+                )
             difference = float(np.abs(y - expected).max())
             if not difference <= GOLDEN_TOLERANCE:
                 raise BundleError(
@@ -121,9 +139,9 @@ class Scorer:
         b = self.bundle
         return decode(y, vol, b.horizons, b.residual_shape, b.sigma_factor)
 
-    def _check(self, x: Float32, dimensions: int) -> None:
+    def _check(self, x: Float32) -> None:
         wanted = len(self.bundle.feature_names)
-        if x.ndim != dimensions or x.shape[-1] != wanted:
+        if x.ndim != 3 or x.shape[-1] != wanted:
             raise BundleError(f"features must be (rows, sessions, {wanted}), got {x.shape}")
 
     def _run(self, session: Any, x: Float32, last: Float32) -> Float32:
@@ -145,6 +163,11 @@ class Scorer:
         return onnxruntime.InferenceSession(
             str(self.bundle.directory / name), options, providers=["CPUExecutionProvider"]
         )
+
+
+def _check_vol(vol: Float32, wanted: tuple[int, ...]) -> None:
+    if vol.shape != wanted:
+        raise BundleError(f"volatilities must be {wanted}, got {vol.shape}")
 
 
 def target_weights(sigma: Float64, horizons: tuple[int, ...], sizing: Mapping[str, Any]) -> Float64:

@@ -33,7 +33,10 @@ def run(config: Config, progress: Progress = silent, provider: Provider | None =
     universe = config.universe
     if universe.since and universe.until and universe.since > universe.until:
         raise DataError(f"empty range: universe.since {universe.since} is after universe.until {universe.until}")
-    delivery = _wanted((provider or configured(config))(config, progress), config)
+    try:
+        delivery = _wanted((provider or configured(config))(config, progress), config)
+    except CalendarError as error:
+        raise DataError(str(error)) from None
     if delivery.prices.empty:
         reasons = "; ".join(f"{ticker}: {reason}" for ticker, reason in delivery.failed.items())
         raise UnknownTickerError(reasons or f"{config.data.provider} delivered no prices")

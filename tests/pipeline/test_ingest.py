@@ -103,6 +103,8 @@ def test_errors(tmp_path: Path) -> None:
         ingest.run(sample_config(tmp_path, since=dt.date(2030, 1, 1)))
     with pytest.raises(DataError, match=r"empty range: universe\.since 2013-01-02 is after universe\.until 2013-01-01"):
         ingest.run(sample_config(tmp_path, since=dt.date(2013, 1, 2), until=dt.date(2013, 1, 1)))
+    with pytest.raises(DataError, match="unknown exchange calendar 'XNSY'; did you mean XNYS"):
+        ingest.run(sample_config(tmp_path, calendar="XNSY"))
     with pytest.raises(DataError, match=r"gone\.csv: no such file"):
         ingest.run(Config(data=Data(provider="files", prices=("gone.csv",), lake=tmp_path / "lake")))
     assert not (tmp_path / "lake").exists(), "nothing is written when nothing came"

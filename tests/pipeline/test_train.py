@@ -8,17 +8,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline import featurize, train
+from pipeline import featurize, ingest, train
 from pipeline.config import Config
 from pipeline.errors import StoreError, TooLittleHistoryError
+from pipeline.providers import Delivery
+from pipeline.providers.simulated import headlines
 from pipeline.registry import Registry
 from pipeline.store import Lake
+from pipeline.summary import Progress
 from tests.conftest import MakePrices
 
 
 def run_all(config: Config, prices: pd.DataFrame) -> tuple[Lake, str]:
+    """Prices and the headlines that recap them, through features and training."""
+
+    def deliver(config: Config, progress: Progress) -> Delivery:
+        bars = prices.drop(columns=["known_at", "ingested_at"])
+        return Delivery(bars, headlines(bars, "XNYS", 0))
+
+    ingest.run(config, provider=deliver)
     lake = Lake(config.data.lake)
-    lake.upsert_prices(prices)
     featurize.run(config)
     train.run(config)
     return lake, Registry(config.data.artifacts).latest_run()
@@ -47,7 +56,7 @@ def test_every_model_forecasts_the_same_cells_and_the_verdict_is_written(
     assert all(g["low"] <= g["gain_percent"] <= g["high"] for g in evidence["gains"])
     training = registry.read_json(run_id, "training.json")
     assert training["status"] in ("promoted", "baseline")
-    assert set(training["tables"]) == {"prices", "features", "targets"}
+    assert set(training["tables"]) == {"prices", "news", "features", "targets"}
 
 
 def test_a_second_run_changes_nothing(small_config: Config, prices: pd.DataFrame) -> None:
@@ -77,7 +86,11 @@ def test_an_altered_future_changes_no_earlier_forecast_of_any_model(
         kept = lake.read("forecasts", f"session < DATE '{cut}'", order_by="model, ticker, session, horizon")
         found.append(kept.drop(columns=["run_id", "created_at"]))
     assert len(found[0]) > 0
+    assert set(found[0]["model"]) == set(train.MODELS)
     pd.testing.assert_frame_equal(found[0], found[1], check_exact=True)
+    # The headlines moved with the prices they recap.
+    titles = [set(Lake(elsewhere(small_config, name).data.lake).news()["title"]) for name in ("base", "altered")]
+    assert titles[0] != titles[1]
     later_rows = [
         Lake(elsewhere(small_config, name).data.lake).read("forecasts", f"session >= DATE '{cut}'")["sigma"].sum()
         for name in ("base", "altered")

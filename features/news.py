@@ -66,19 +66,6 @@ def calendar_sessions(name: str, first: Date, last: Date) -> tuple[pd.DatetimeIn
     return pd.DatetimeIndex(closes.index).as_unit("us"), instants.as_unit("us")
 
 
-def date_known_at(dates: pd.DatetimeIndex) -> pd.DatetimeIndex:
-    """When a headline that carries a date but no time counts as known: just after that date, UTC.
-
-    That is after the date's own session, so the headline falls to the next one; the microsecond keeps it so
-    on calendars whose sessions end at midnight.
-
-    Args:
-        dates: (n,) dates without time zone; a time of day is dropped.
-    """
-    after = pd.DatetimeIndex(dates).normalize() + pd.Timedelta(days=1) + pd.Timedelta(microseconds=1)
-    return after.tz_localize("UTC").as_unit("us")
-
-
 def assign_sessions(known_at: pd.DatetimeIndex, closes: pd.DatetimeIndex, lead_minutes: int) -> Ints:
     """The position of the first session whose decision time is at or after each instant.
 

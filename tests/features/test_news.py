@@ -9,7 +9,6 @@ from features.news import (
     CalendarError,
     assign_sessions,
     calendar_sessions,
-    date_known_at,
     decayed,
     sentiment_features,
 )
@@ -60,21 +59,6 @@ def session_of(known_at: str, lead: int = 0, calendar: str = "XNYS") -> str:
 )
 def test_timing(case: str, known_at: str, lead: int, session: str):
     assert session_of(known_at, lead) == session, case
-
-
-@pytest.mark.parametrize(
-    ("date", "calendar", "session"),
-    [
-        ("2013-03-05", "XNYS", "2013-03-06"),
-        ("2013-03-01", "XNYS", "2013-03-04"),
-        ("2013-03-02", "XNYS", "2013-03-04"),
-        ("2013-03-05", "XTKS", "2013-03-06"),
-        ("2013-03-05", "24/7", "2013-03-06"),
-    ],
-)
-def test_a_date_without_a_time_counts_for_the_next_session(date: str, calendar: str, session: str):
-    known = date_known_at(pd.DatetimeIndex([date]))
-    assert session_of(known[0].isoformat(), calendar=calendar) == session
 
 
 def test_news_after_the_last_decision_belongs_to_no_session():

@@ -7,6 +7,8 @@ ticker, session, vol and one column a feature as CSV, or Parquet with the `arrow
 from __future__ import annotations
 
 import csv
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,11 +48,13 @@ def run(bundle_dir: Path, features: Path, out: Path, every_session: bool = False
     Raises:
         BundleError: the bundle is damaged or does not reproduce its golden outputs.
         DataError: the feature file is missing, malformed or lacks a feature.
-        UsageError: a suffix that is not known.
+        UsageError: a suffix that is not known, or `out` cannot be written.
     """
     for path in (features, out):
         if path.suffix not in SUFFIXES:
             raise UsageError(f"{path}: the suffix must be one of {', '.join(SUFFIXES)}")
+    if ".parquet" in (features.suffix, out.suffix):
+        _parquet()
     bundle = load(bundle_dir)
     scorer = Scorer(bundle, threads)
     scorer.self_check()
@@ -68,7 +72,10 @@ def run(bundle_dir: Path, features: Path, out: Path, every_session: bool = False
     if found is None:
         raise DataError(f"{features}: no ticker has {FIELD} sessions with a volatility, so nothing can be scored")
     rows = _columns(bundle, data, n, t, found)
-    _write(out, rows)
+    try:
+        _write(out, rows)
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written: {error.strerror}") from None
     lines = [
         f"{len(n):,} forecasts x {len(bundle.horizons)} horizons by bundle {bundle.version} "
         f"({bundle.manifest['status']}), sessions {data.sessions[t].min()} to {data.sessions[t].max()}, in {out}",
@@ -82,13 +89,16 @@ def read_features(path: Path, names: tuple[str, ...]) -> FeatureFile:
     """Read a feature file; columns are matched by name, whatever their order.
 
     Raises:
-        DataError: missing file, missing column (named), a value that is no number or no date.
+        DataError: missing or damaged file, missing column (named), a value that is no number or no date.
     """
     if not path.is_file():
         raise DataError(f"no feature file at {path}; write one with: tradewind features --out {path}")
     if path.suffix == ".npz":
         return _read_npz(path, names)
-    columns = _read_csv(path, names) if path.suffix == ".csv" else _read_parquet(path, names)
+    try:
+        columns = _read_csv(path, names) if path.suffix == ".csv" else _read_parquet(path, names)
+    except (ValueError, OSError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
     tickers, n = np.unique(columns["ticker"].astype(str), return_inverse=True)
     sessions, t = np.unique(_dates(path, columns["session"]), return_inverse=True)
     if len(np.unique(n * len(sessions) + t)) != len(n):
@@ -102,18 +112,25 @@ def read_features(path: Path, names: tuple[str, ...]) -> FeatureFile:
 
 def _read_npz(path: Path, names: tuple[str, ...]) -> FeatureFile:
     try:
-        with np.load(path, allow_pickle=False) as held:
+        held = np.load(path, allow_pickle=False)
+        if not isinstance(held, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array")
+        with held:
             missing = [key for key in ("x", "vol", "ticker", "session", "feature") if key not in held]
             if missing:
                 raise DataError(f"{path} has no array {missing[0]}; it holds {', '.join(held.files)}")
-            order = _positions(path, [str(name) for name in held["feature"]], names)
-            x, vol = held["x"], held["vol"]
-            tickers, sessions = held["ticker"], held["session"].astype("datetime64[D]")
-    except (ValueError, OSError, EOFError) as error:
+            features, x, vol = [str(name) for name in held["feature"]], held["x"], held["vol"]
+            tickers, sessions = held["ticker"].astype(str), held["session"].astype("datetime64[D]")
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} is not a readable NPZ without pickle: {error}") from None
-    if x.shape[:2] != vol.shape or x.shape[:2] != (len(tickers), len(sessions)):
-        raise DataError(f"{path}: x is {x.shape} and vol {vol.shape}, not tickers x sessions")
-    if order != list(range(x.shape[2])):
+    if vol.shape != (len(tickers), len(sessions)) or x.shape != (*vol.shape, len(features)):
+        raise DataError(f"{path}: x is {x.shape} and vol {vol.shape}, not tickers x sessions x features")
+    if not (np.diff(sessions) > np.timedelta64(0, "D")).all():
+        raise DataError(f"{path}: sessions must be ascending")
+    if len(np.unique(tickers)) != len(tickers):
+        raise DataError(f"{path} holds a ticker twice")
+    order = _positions(path, features, names)
+    if order != list(range(len(features))):
         x = x[..., order]
     return FeatureFile(tickers, sessions, x.astype(np.float32, copy=False), vol.astype(np.float32, copy=False))
 
@@ -124,26 +141,30 @@ def _read_csv(path: Path, names: tuple[str, ...]) -> Columns:
         header = next(reader, [])
         wanted = ("vol", *names)
         at = _positions(path, header, ("ticker", "session", *wanted))
-        rows = [row for row in reader if row]
-    ragged = next((i for i, row in enumerate(rows) if len(row) != len(header)), None)
-    if ragged is not None:
-        raise DataError(f"{path} line {ragged + 2} has {len(rows[ragged])} values, the header has {len(header)}")
+        rows = []
+        for row in reader:
+            if row and len(row) != len(header):
+                raise DataError(f"{path} line {reader.line_num} has {len(row)} values, the header has {len(header)}")
+            rows += [row] if row else []
     columns: Columns = {name: np.array([row[i] for row in rows]) for name, i in (("ticker", at[0]), ("session", at[1]))}
     for name, i in zip(wanted, at[2:], strict=True):
-        values = [row[i] or "nan" for row in rows]
-        try:
-            columns[name] = np.array(values, dtype=np.float32)
-        except ValueError as error:
-            raise DataError(f"{path}, column {name}: {error}") from None
+        columns[name] = _figures(path, name, [row[i] or "nan" for row in rows])
     return columns
 
 
 def _read_parquet(path: Path, names: tuple[str, ...]) -> Columns:
-    parquet = _parquet()
-    table = parquet.read_table(path)
+    table = _parquet().read_table(path)
     wanted = ("ticker", "session", "vol", *names)
     _positions(path, table.column_names, wanted)
-    return {name: table.column(name).to_numpy() for name in wanted}
+    columns: Columns = {name: table.column(name).to_numpy() for name in wanted}
+    return columns | {name: _figures(path, name, columns[name]) for name in wanted[2:]}
+
+
+def _figures(path: Path, name: str, values: Any) -> npt.NDArray[np.float32]:
+    try:
+        return np.asarray(values, dtype=np.float32)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}, column {name}: {error}") from None
 
 
 def _parquet() -> Any:
@@ -165,16 +186,19 @@ def _positions(path: Path, header: list[str], names: tuple[str, ...]) -> list[in
 
 def _dates(path: Path, values: npt.NDArray[Any]) -> npt.NDArray[np.datetime64]:
     try:
-        return np.asarray(values.astype("datetime64[D]"))
+        dates = np.asarray(values.astype("datetime64[D]"))
     except ValueError as error:
         raise DataError(f"{path}, column session: {error}") from None
+    if np.isnat(dates).any():
+        raise DataError(f"{path}, column session: a row has no date")
+    return dates
 
 
 def _newest(data: FeatureFile) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], list[str]]:
     """(ticker, session) of each ticker's newest session with a volatility; those without 64 sessions by name."""
     known = np.isfinite(data.vol)
-    last = known.shape[1] - 1 - np.argmax(known[:, ::-1], axis=1)
-    long_enough = known.any(1) & (last >= FIELD - 1)
+    last = np.where(known, np.arange(known.shape[1]), -1).max(axis=1, initial=-1)
+    long_enough = last >= FIELD - 1
     n = np.flatnonzero(long_enough)
     return n, last[n], [str(ticker) for ticker in data.tickers[~long_enough]]
 

@@ -27,7 +27,18 @@ from tests.models.compact import bundle_fixture as small
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIVES = {"AAA": (0, 90), "BBB": (10, 90), "OLD": (0, 80), "NEW": (60, 90)}  # rows from, to, on the common sessions
 KINDS = (".npz", ".csv", ".parquet")
-HEAVY = ("torch", "sklearn", "pandas", "prefect", "textblob", "pydantic", "pyarrow", "deltalake", "onnx")
+HEAVY = (
+    "torch",
+    "sklearn",
+    "pandas",
+    "prefect",
+    "textblob",
+    "pyarrow",
+    "deltalake",
+    "onnx",
+    "arch",
+    "exchange_calendars",
+)
 
 
 @pytest.fixture(scope="module")
@@ -271,6 +282,12 @@ def test_another_suffix_is_refused(bundle: Bundle, tmp_path: Path, features: str
         score.run(bundle.directory, tmp_path / features, tmp_path / out)
 
 
+def test_a_place_that_cannot_be_written_is_named(bundle: Bundle, rows: pd.DataFrame, tmp_path: Path) -> None:
+    features = write(tmp_path / "x.npz", rows)
+    with pytest.raises(UsageError, match=r"x\.npz/out\.csv cannot be written: "):
+        score.run(bundle.directory, features, features / "out.csv")
+
+
 def test_a_damaged_bundle_scores_nothing(bundle: Bundle, rows: pd.DataFrame, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(bundle.directory, tmp_path / "v1"))
     (copy / "window.onnx").write_bytes((copy / "window.onnx").read_bytes() + b"\0")
@@ -303,7 +320,7 @@ try:
     main()
 except SystemExit as stop:
     code = stop.code
-found = sorted(name for name in {HEAVY!r} if sys.modules[name] is not None)
+found = sorted(name for name in (*{HEAVY!r}, "pipeline.config") if sys.modules.get(name) is not None)
 print("imported:", found, file=sys.stderr)
 sys.exit(code)
 """
@@ -323,6 +340,22 @@ def test_the_command_runs_with_no_heavy_library(bundle: Bundle, rows: pd.DataFra
     assert json.loads(done.stdout)["figures"]["bundle"] == "v1"
     with out.open(newline="") as file:
         assert len(list(csv.reader(file))) == 1 + json.loads(done.stdout)["figures"]["rows"] == 1 + 182
+
+
+def test_the_stage_alone_needs_no_pydantic_either(bundle: Bundle, rows: pd.DataFrame, tmp_path: Path) -> None:
+    """The command line's own library, typer, brings pydantic; nothing of ours asks for it."""
+    features = write(tmp_path / "x.npz", rows)
+    code = f"""
+import sys
+from pathlib import Path
+for name in {(*HEAVY, "pydantic", "typer")!r}:
+    sys.modules[name] = None
+from pipeline import score
+score.run(Path({str(bundle.directory)!r}), Path({str(features)!r}), Path("out.csv"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(forecasts(tmp_path / "out.csv")) == 8
 
 
 def test_a_command_that_needs_more_says_what_to_install(bundle: Bundle, rows: pd.DataFrame, tmp_path: Path) -> None:
@@ -357,6 +390,5 @@ def test_a_base_install_scores(bundle: Bundle, rows: pd.DataFrame, tmp_path: Pat
     assert call(str(binaries / "python"), "-c", probe).stdout.strip() == "[]"
     out = tmp_path / "out.csv"
     done = call(str(binaries / "tradewind"), *command_line(bundle, write(tmp_path / "x.csv", rows), out))
-    assert "8 forecasts" not in done.stdout
     assert "4 forecasts x 2 horizons by bundle v1 (promoted)" in done.stdout
     pd.testing.assert_frame_equal(forecasts(out), run(bundle, write(tmp_path / "y.npz", rows)), rtol=1e-6)

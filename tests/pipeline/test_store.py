@@ -148,6 +148,47 @@ def test_a_revision_takes_effect_when_we_saw_it(lake: Lake) -> None:
         assert lake.prices(pd.Timestamp(f"{at}T00:00Z"))["close"].tolist() == [close, close]
 
 
+deliveries = st.lists(
+    st.dictionaries(
+        st.tuples(st.sampled_from("AB"), st.integers(0, 3)), st.sampled_from([10.0, 11.0, 12.0]), min_size=1, max_size=5
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(deliveries)
+def test_as_of_is_what_one_would_have_read_then(batches: list[dict[tuple[str, int], float]]) -> None:
+    """Replayed against plain lists: nothing known later, no revision before we saw it, every version once."""
+    history: dict[tuple[str, int], list[tuple[pd.Timestamp, float]]] = {}
+    first_seen = pd.Timestamp("2012-02-01T12:00Z")
+    seen = [first_seen + pd.Timedelta(days=n) for n in range(len(batches))]
+    with tempfile.TemporaryDirectory() as directory:
+        lake = Lake(Path(directory))
+        for at, batch in zip(seen, batches, strict=True):
+            rows = pd.concat([bars([cell], close, str(at)) for cell, close in batch.items()], ignore_index=True)
+            lake.upsert_prices(rows)
+            for row in rows.itertuples():
+                versions = history.setdefault((row.ticker, row.session), [])
+                if not versions or versions[-1][1] != row.close:
+                    versions.append((at, row.close))
+        replaced = sum(len(versions) - 1 for versions in history.values())
+        assert replaced == (len(lake.read("price_revisions")) if lake.exists("price_revisions") else 0)
+        known = [FIRST.tz_localize("UTC") + pd.Timedelta(days=day, hours=21) for day in (0, 2)]
+        for as_of in (*known, *seen, *(at - pd.Timedelta(microseconds=1) for at in seen)):
+            found = lake.prices(as_of)
+            assert (found["known_at"] <= as_of).all()
+            expected = {}
+            for (ticker, session), versions in history.items():
+                if session.tz_localize("UTC") + pd.Timedelta(hours=21) <= as_of:
+                    by_then = [close for at, close in versions if at <= as_of]
+                    expected[ticker, session] = by_then[-1] if by_then else versions[0][1]
+            assert (
+                dict(zip(zip(found["ticker"], found["session"], strict=True), found["close"], strict=True)) == expected
+            )
+
+
 def test_as_of_without_a_zone_is_refused(lake: Lake) -> None:
     lake.upsert_prices(bars([("A", 0)]))
     with pytest.raises(StoreError, match="has no time zone"):

@@ -285,6 +285,8 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"no configuration file at {path}; write one with: tradewind init") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
 
@@ -319,17 +321,28 @@ def _explain(error: ValidationError, origin: str) -> str:
     reasons = []
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"])
-        if where.startswith("models.") and len(item["loc"]) == 2 and isinstance(item["input"], dict):
+        near = _nearest(where)
+        if item["type"] == "tuple_type":
+            reasons.append(f'{where} = {item["input"]!r}: expected a list, like ["A", "B"]')
+        elif item["type"] == "extra_forbidden" and _names_a_model(item["loc"], item["input"], near):
             models = [heading for heading, _ in _sections(Models())]
             reasons.append(f"unknown model {item['loc'][1]}; the models are {', '.join(models)}")
-        elif item["type"] == "tuple_type":
-            reasons.append(f'{where} = {item["input"]!r}: expected a list, like ["A", "B"]')
         elif item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(where, _known_keys(), n=1, cutoff=0.0)
-            reasons.append(f"unknown key {where}; did you mean {near[0]}?")
+            reasons.append(f"unknown key {where}; did you mean {near or _nearest(where, cutoff=0.0)}?")
         else:
             reasons.append(f"{where} = {item['input']!r}: {item['msg'].removeprefix('Value error, ')}")
     return f"{origin}: " + "; ".join(reasons)
+
+
+def _names_a_model(location: tuple[int | str, ...], given: object, near: str | None) -> bool:
+    """Whether an unknown key is meant as a model: a table under `models`, or a key there like none of its keys."""
+    return len(location) == 2 and location[0] == "models" and (isinstance(given, dict) or near is None)
+
+
+def _nearest(where: str, cutoff: float = 0.8) -> str | None:
+    """The known key closest to `where`; never the section that holds it, for that one was right."""
+    known = [key for key in _known_keys() if not where.startswith(f"{key}.")]
+    return next(iter(difflib.get_close_matches(where, known, n=1, cutoff=cutoff)), None)
 
 
 def _known_keys() -> list[str]:

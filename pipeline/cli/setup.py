@@ -48,7 +48,9 @@ def init(
     prices: PriceFiles = None,
     news: NewsFiles = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
-    config: Annotated[Path | None, typer.Option("--config", help="File to write; default: tradewind.toml.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--out", "--config", help="File to write; default: tradewind.toml.")
+    ] = None,
     set_: Overrides = None,
     json: Json = False,
     verbose: Verbose = 0,
@@ -61,6 +63,8 @@ def init(
 
     configure_logging(verbose)
     target = Path(DEFAULT_FILE) if config is None else config
+    if target.is_dir():
+        raise UsageError(f"{target} is a directory; name a file, like {target / DEFAULT_FILE}")
     if target.exists() and not force:
         raise UsageError(f"{target} is there already; --force replaces it")
     settings = defaults((*_source(prices, news, target.resolve().parent), *(set_ or ())))
@@ -176,7 +180,7 @@ def _tickers_of(prices: Sequence[Path], news: Sequence[Path] | None) -> list[str
     found: set[str] = set()
     for path in prices:
         rows = files.read(path, files.PRICE_NAMES, files.PRICES_NEEDED).rows
-        found |= {str(name).strip() for name in rows["ticker"].unique()} if "ticker" in rows else {path.stem}
+        found |= {str(name).strip() for name in rows["ticker"].dropna().unique()} if "ticker" in rows else {path.stem}
     for path in news or ():
         files.read(path, files.NEWS_NAMES, files.NEWS_NEEDED)
     tickers = sorted(found - {""})
@@ -227,7 +231,15 @@ def _report_all(summaries: Sequence[Summary], as_json: bool) -> None:
 
 
 def _write(target: Path, text: str) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    """Write a whole file or none.
+
+    Raises:
+        UsageError: the place cannot be written.
+    """
     partial = target.with_name(f".{target.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(target)
+    except OSError as error:
+        raise UsageError(f"{target} cannot be written: {error.strerror}") from None

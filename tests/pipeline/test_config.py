@@ -52,6 +52,8 @@ def test_relative_paths_belong_to_the_file(tmp_path: Path, file: Path) -> None:
         ("backtest.half_spread", "backtest.half_spread_bps"),
         ("models.student.widht", "models.student.width"),
         ("compress.body_feature", "compress.body_features"),
+        ("models.sed", "models.seed"),
+        ("data.x", "data.news"),
     ],
 )
 def test_an_unknown_key_names_the_nearest_one(file: Path, written: str, nearest: str) -> None:
@@ -76,6 +78,8 @@ def test_every_misspelt_key_is_told_at_once(file: Path) -> None:
     ("override", "message"),
     [
         ("models.lstm.width=8", r"unknown model lstm; the models are scale, student"),
+        ("models.gru=1", r"unknown model gru; the models are scale, student"),
+        ("models.seed={a=1}", r"models\.seed = \{'a': 1\}: .*integer"),
         ("data.provider=bloomberg", r"data\.provider = 'bloomberg': .*'sample', 'files' or 'yahoo'"),
         ("target.horizons=[5,1]", r"ascending whole numbers from 1 to 60"),
         ("target.horizons=[]", r"ascending whole numbers from 1 to 60"),
@@ -116,6 +120,11 @@ def test_text_that_is_not_utf8(file: Path) -> None:
     file.write_bytes(b"[data]\nlake = '\xff'\n")
     with pytest.raises(ConfigError, match="not valid TOML"):
         load()
+
+
+def test_a_directory_is_not_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load(tmp_path)
 
 
 def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:

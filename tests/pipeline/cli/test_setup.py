@@ -71,7 +71,7 @@ def test_init_does_not_overwrite(tradewind: Tradewind, tmp_path: Path) -> None:
 
 def test_init_for_own_files(tradewind: Tradewind, tmp_path: Path, my_csv: Path) -> None:
     free_text(tmp_path / "n.csv", "date,title\n2007-01-03,hello\n")
-    done = tradewind("init", "--prices", "my.csv", "--news", "n.csv", "--config", "sub/own.toml", "--json")
+    done = tradewind("init", "--prices", "my.csv", "--news", "n.csv", "--out", "sub/own.toml", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["figures"]["tickers"] == ["T00", "T01", "T02"]
     text = (tmp_path / "sub" / "own.toml").read_text()
@@ -121,6 +121,15 @@ def test_init_with_news_alone(tradewind: Tradewind) -> None:
     done = tradewind("init", "--news", "n.csv")
     assert done.returncode == 2
     assert "--news needs --prices" in done.stderr
+
+
+def test_init_where_nothing_can_be_written(tradewind: Tradewind, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for arguments in (("init", "--out", "file/own.toml"), ("quickstart", "--sample", "--dir", "file")):
+        done = tradewind(*arguments)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "cannot be written: File exists" in done.stderr
+    assert tradewind("init", "--force", "--out", ".").stderr.startswith("error: . is a directory; name a file")
 
 
 def test_init_with_an_unknown_key(tradewind: Tradewind, tmp_path: Path) -> None:
@@ -307,10 +316,3 @@ def test_since_is_a_year_or_a_date() -> None:
         'data.provider="yahoo"', 'universe.tickers=["SPY", "AAPL"]', "universe.since=2010-01-01",
     ]  # fmt: skip
     assert Universe.model_validate({"since": "2010-02-03"}).since is not None
-
-
-@pytest.mark.parametrize("command", ["init", "doctor", "quickstart", "ingest", "features"])
-def test_help_shows_an_example(tradewind: Tradewind, command: str) -> None:
-    done = tradewind(command, "--help")
-    assert done.returncode == 0
-    assert f"Example: tradewind {command}" in done.stdout

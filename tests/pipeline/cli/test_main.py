@@ -192,6 +192,7 @@ def project(tmp_path: Path, prices: pd.DataFrame) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_results_go_to_stdout_as_one_json_object(project: Path) -> None:
     for stage in ("ingest", "features"):
         done = call(stage, "--json", cwd=project)

@@ -26,7 +26,7 @@ demo: $(STAMP)
 	$(BIN)/tradewind demo
 
 test: lint
-	$(BIN)/pytest tests
+	$(BIN)/pytest tests -n 2 --dist loadgroup
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -14,6 +14,14 @@ from features import frames
 from pipeline.config import Config, Data
 from pipeline.store import Lake
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two processes share the work file by file; all flow tests stay together, since they share one server."""
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group("flows" if file.startswith("tests/flows/") else file))
+
+
 MakePrices = Callable[..., pd.DataFrame]
 
 

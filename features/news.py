@@ -6,18 +6,14 @@ decision time is at or after the instant it was publicly known; one second too l
 
 from __future__ import annotations
 
-import datetime as dt
-import difflib
 from collections.abc import Sequence
 
-import exchange_calendars
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from features.sentiment import NEGATIVE, POSITIVE, score
 
-Date = str | dt.date | np.datetime64
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
@@ -28,42 +24,6 @@ NAMES = (
     "news_count", "positive_share", "negative_share", "polarity_mean", "subjectivity_mean",
     "polarity_decay_5", "market_polarity", "no_news",
 )  # fmt: skip
-
-
-class CalendarError(ValueError):
-    """The calendar is unknown, or has no session in the range asked for."""
-
-
-def calendar_sessions(name: str, first: Date, last: Date) -> tuple[pd.DatetimeIndex, pd.DatetimeIndex]:
-    """The sessions of an exchange from `first` to `last`, both included, and the instant each one closes.
-
-    Args:
-        name: a name of exchange_calendars, like XNYS, XLON or 24/7.
-        first, last: dates, without time zone.
-
-    Returns:
-        (T,) sessions, datetime64[us] at midnight without zone; (T,) closes, datetime64[us, UTC].
-
-    Raises:
-        CalendarError: unknown name (the nearest ones are named), or no session in the range.
-    """
-    known = exchange_calendars.get_calendar_names(include_aliases=True)
-    if name not in known:
-        near = difflib.get_close_matches(name.upper(), known, n=3, cutoff=0.4) or ["XNYS", "XLON", "24/7"]
-        raise CalendarError(f"unknown exchange calendar {name!r}; did you mean {', '.join(near)}?")
-    # A margin on both sides: a calendar that starts on its only session has no neighbours to look at.
-    start, end = pd.Timestamp(first).normalize(), pd.Timestamp(last).normalize()
-    margin = pd.Timedelta(days=14)
-    asked = f"{start:%Y-%m-%d} to {end:%Y-%m-%d}"
-    try:
-        calendar = exchange_calendars.get_calendar(name, start=start - margin, end=end + margin)
-    except ValueError as error:
-        raise CalendarError(f"calendar {name} does not cover {asked}: {error}") from error
-    closes = calendar.closes.loc[start:end]
-    if closes.empty:
-        raise CalendarError(f"calendar {name} has no session from {asked}")
-    instants = pd.DatetimeIndex(closes).tz_convert("UTC")
-    return pd.DatetimeIndex(closes.index).as_unit("us"), instants.as_unit("us")
 
 
 def assign_sessions(known_at: pd.DatetimeIndex, closes: pd.DatetimeIndex, lead_minutes: int) -> Ints:

@@ -15,7 +15,8 @@ from typing import Any
 
 from flows import api
 from flows.server import TOKEN, Home, State, free_port
-from pipeline.config import DEFAULT_FILE, Config, load, starter
+from pipeline.config import DEFAULT_FILE, Config, load
+from pipeline.config_text import starter
 from pipeline.errors import PartialError, ServerError
 
 FLOWS = ("retrain", "daily")

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features import news as alignment
+from features import calendars
 from features.prices import Wide
 from models.trading.market import Costs, carry
 from models.trading.sizing import SESSIONS_PER_YEAR, sizing_horizon, target_weight
@@ -91,7 +91,7 @@ def run(config: Config, progress: Progress = silent) -> Summary:
         StoreError: nothing has been trained, or its forecasts are not in the lake.
         DataError: no forecast meets a price.
     """
-    registry, lake = Registry(config.data.artifacts), Lake(config.data.lake)
+    registry, lake = Registry(config.data.artifacts), Lake.of(config.data)
     run_id = registry.latest_run()
     setting = _setting(config, lake, run_id, str(registry.read_json(run_id, "training.json")["status"]))
     parts = []
@@ -146,8 +146,8 @@ def _opens(config: Config, lake: Lake, run_id: str, sigma: pd.DataFrame) -> pd.D
         raise DataError(f"no price of the lake meets a forecast of run {run_id}; run: tradewind ingest")
     last = prices["session"].max()
     try:
-        sessions, _ = alignment.calendar_sessions(config.universe.calendar, decided.min(), last)
-    except alignment.CalendarError as error:
+        sessions, _ = calendars.calendar_sessions(config.universe.calendar, decided.min(), last)
+    except calendars.CalendarError as error:
         raise DataError(str(error)) from error
     sessions = sessions[: int(sessions.searchsorted(decided.max(), side="right")) + 1]
     return Wide.from_rows(prices, sessions).open

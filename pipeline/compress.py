@@ -59,7 +59,7 @@ def run(config: Config, progress: Progress = silent) -> Summary:
         StoreError: nothing has been trained.
         DataError: the lake's features are no longer those of the run, or int8 is not equal to float.
     """
-    lake, registry = Lake(config.data.lake), Registry(config.data.artifacts)
+    lake, registry = Lake.of(config.data), Registry(config.data.artifacts)
     run_id = registry.latest_run()
     training = registry.read_json(run_id, "training.json")
     data = walkforward.read(lake, config)

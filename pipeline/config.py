@@ -1,14 +1,13 @@
 """The configuration: one TOML file, typed and frozen; an unknown key is an error that names the nearest one.
 
-The starter file of `tradewind init` and the reference in CONFIG.md are both generated from these models, so a
-key cannot exist without its description. Relative paths are taken from the directory of the file.
+The starter file of `tradewind init` and the reference in CONFIG.md are both generated from these models
+(pipeline/config_text.py), so a key cannot exist without its description. Relative paths are taken from the directory of the file.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import difflib
-import json
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -26,15 +25,66 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Feed(Section):
+    """One RSS or Atom feed."""
+
+    url: str = Field(description="http or https address")
+    ticker: str = Field("", description="the ticker all its items belong to; empty = by companies, else the market")
+
+
+class Rss(Section):
+    """News feeds, read beside whatever the provider delivers."""
+
+    feeds: tuple[Feed, ...] = Field(
+        (), description='RSS or Atom feeds, like [{ url = "https://...", ticker = "AAPL" }]'
+    )
+    companies: dict[str, tuple[str, ...]] = Field(
+        {}, description='ticker -> words that name it in a headline, like { AAPL = ["Apple", "iPhone"] }'
+    )
+    unmatched: Literal["market", "drop"] = Field(
+        "market", description="a headline that names no company: news of the market, or not kept"
+    )
+    timeout_seconds: float = Field(20.0, gt=0, description="longest wait for a feed to connect or to send")
+    max_bytes: int = Field(10_000_000, ge=1000, description="a longer feed is refused")
+
+
 class Data(Section):
     """Where prices and news come from, and where the lake and the artifacts are kept."""
 
     provider: Literal["sample", "files", "yahoo"] = Field("sample", description="where prices and news come from")
-    prices: tuple[str, ...] = Field((), description="files provider: CSV or Parquet files of daily prices")
-    news: tuple[str, ...] = Field((), description="files provider: CSV, JSONL or Parquet files of headlines")
-    lake: Path = Field(Path("lake"), description="directory of the Delta tables")
+    prices: tuple[str, ...] = Field(
+        (), description="files provider: CSV, JSONL or Parquet of prices; file, folder, glob"
+    )
+    news: tuple[str, ...] = Field((), description="files provider: CSV, JSONL or Parquet of headlines; likewise")
+    columns: dict[str, str] = Field({}, description='files provider: your column -> ours, like { Datum = "session" }')
+    lake: str = Field("lake", description="directory of the Delta tables, or an object store like s3://bucket/lake")
+    storage_options: dict[str, str] = Field(
+        {}, description="options of the object store, like AWS_ENDPOINT_URL; secrets belong in the environment"
+    )
+    as_of: dt.datetime | None = Field(
+        None, description="use only what was known then, like 2013-03-01T16:00:00-05:00; none = everything"
+    )
     artifacts: Path = Field(Path("artifacts"), description="directory of bundles and reports")
-    attempts: int = Field(4, ge=1, le=10, description="yahoo provider: tries per ticker, with backoff")
+    attempts: int = Field(4, ge=1, le=10, description="tries of each request, with backoff")
+    concurrency: int = Field(4, ge=1, le=16, description="yahoo provider: most requests at one time")
+    recheck_sessions: int = Field(
+        10, ge=1, le=250, description="yahoo provider: held sessions asked for again, to see what was revised"
+    )
+    yahoo_news: bool = Field(True, description="yahoo provider: also ask for each ticker's news")
+    searches: tuple[str, ...] = Field((), description='yahoo provider: also search news, like ["stock market"]')
+    rss: Rss = Rss()
+
+    @field_validator("lake", mode="before")
+    @classmethod
+    def _text(cls, value: object) -> object:
+        return str(value) if isinstance(value, Path) else value
+
+    @field_validator("as_of")
+    @classmethod
+    def _zoned(cls, value: dt.datetime | None) -> dt.datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError("needs a time zone, like 2013-03-01T16:00:00-05:00")
+        return value
 
 
 class Universe(Section):
@@ -43,7 +93,13 @@ class Universe(Section):
     tickers: tuple[str, ...] = Field((), description="tickers to ingest; empty = all that the provider has")
     since: dt.date | None = Field(None, description="first session wanted, like 2010-01-01; none = all")
     until: dt.date | None = Field(None, description="last session wanted; none = the latest")
-    calendar: str = Field("XNYS", description="exchange_calendars name of the exchange")
+    calendar: str = Field("XNYS", description="exchange_calendars name, 24/7, or none: the data's own dates")
+    calendars: dict[str, tuple[str, ...]] = Field(
+        {}, description='tickers on another calendar, like { "24/7" = ["BTC-USD"], XLON = ["VOD.L"] }'
+    )
+    members: Path | None = Field(
+        None, description="CSV of ticker, from, to: who belonged to the universe when; none = chosen with hindsight"
+    )
     min_sessions: int = Field(750, ge=300, description="a ticker with fewer sessions is listed and left out")
     decision_lead_minutes: int = Field(
         0, ge=0, le=300, description="decide this long before the close; later news counts for the next session"
@@ -55,6 +111,19 @@ class Universe(Section):
         if len(set(value)) < len(value) or not all(ticker.strip() == ticker != "" for ticker in value):
             raise ValueError("tickers must be distinct, without blanks")
         return value
+
+    @field_validator("calendars")
+    @classmethod
+    def _on_one_calendar(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        named = [ticker for tickers in value.values() for ticker in tickers]
+        twice = sorted({ticker for ticker in named if named.count(ticker) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is on more than one calendar")
+        return value
+
+    def calendar_of(self, ticker: str) -> str:
+        """The calendar whose sessions the ticker trades on."""
+        return next((name for name, tickers in self.calendars.items() if ticker in tickers), self.calendar)
 
     @field_validator("since", "until", mode="before")
     @classmethod
@@ -228,56 +297,14 @@ def defaults(overrides: tuple[str, ...] = ()) -> Config:
     return _validated({}, overrides, "--set")
 
 
-def starter(config: Config) -> str:
-    """A commented TOML file holding every key of `config`, one section after another."""
-    lines = ["# Tradewind. Every key is optional; the values below are in force.", ""]
-    for heading, section in _sections(config):
-        lines += [f"[{heading}]", f"# {(section.__doc__ or '').strip().splitlines()[0]}"]
-        for name, field in type(section).model_fields.items():
-            value = getattr(section, name)
-            if isinstance(value, Section):
-                continue
-            lines.append(f"# {field.description}")
-            lines.append(f"# {name} = " if value is None else f"{name} = {toml_value(value)}")
-        lines.append("")
-    return "\n".join(lines)
-
-
-def reference() -> str:
-    """The Markdown reference of every key: type, default, meaning."""
-    lines = ["# Configuration", "", "Generated from `pipeline/config.py` by `make docs`; do not edit by hand.", ""]
-    for heading, section in _sections(Config()):
-        lines += [f"## `[{heading}]`", "", (section.__doc__ or "").strip().splitlines()[0], ""]
-        lines += ["| key | default | meaning |", "| --- | --- | --- |"]
-        for name, field in type(section).model_fields.items():
-            value = getattr(section, name)
-            if not isinstance(value, Section):
-                default = "none" if value is None else f"`{toml_value(value)}`"
-                lines.append(f"| `{name}` | {default} | {field.description} |")
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _sections(config: Section, prefix: str = "") -> list[tuple[str, Section]]:
+def sections(config: Section, prefix: str = "") -> list[tuple[str, Section]]:
+    """Every table of the file with its heading, depth first."""
     found: list[tuple[str, Section]] = []
     for name in type(config).model_fields:
         value = getattr(config, name)
         if isinstance(value, Section):
-            found += [(prefix + name, value), *_sections(value, f"{prefix}{name}.")]
+            found += [(prefix + name, value), *sections(value, f"{prefix}{name}.")]
     return found
-
-
-def toml_value(value: object) -> str:
-    """A value as TOML writes it; a tuple becomes a list, what TOML has no type for becomes text."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, dt.date):
-        return value.isoformat()
-    if isinstance(value, tuple):
-        return "[" + ", ".join(toml_value(v) for v in value) + "]"
-    return json.dumps(str(value))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -325,7 +352,7 @@ def _explain(error: ValidationError, origin: str) -> str:
         if item["type"] == "tuple_type":
             reasons.append(f'{where} = {item["input"]!r}: expected a list, like ["A", "B"]')
         elif item["type"] == "extra_forbidden" and _names_a_model(item["loc"], item["input"], near):
-            models = [heading for heading, _ in _sections(Models())]
+            models = [heading for heading, _ in sections(Models())]
             reasons.append(f"unknown model {item['loc'][1]}; the models are {', '.join(models)}")
         elif item["type"] == "extra_forbidden":
             reasons.append(f"unknown key {where}; did you mean {near or _nearest(where, cutoff=0.0)}?")
@@ -346,27 +373,21 @@ def _nearest(where: str, cutoff: float = 0.8) -> str | None:
 
 
 def _known_keys() -> list[str]:
-    sections = _sections(Config())
+    sections = sections(Config())
     keys = [f"{heading}.{name}" for heading, section in sections for name in type(section).model_fields]
     return [heading for heading, _ in sections] + keys
 
 
 def _anchored(config: Config, base: Path) -> Config:
     """Relative paths belong to the file that names them, not to the directory of the caller."""
-    data = config.data
+    data, universe = config.data, config.universe
+    anchored = {
+        "lake": data.lake if "://" in data.lake else str(base / data.lake),
+        "artifacts": base / data.artifacts,
+        "prices": tuple(str(base / p) for p in data.prices),
+        "news": tuple(str(base / p) for p in data.news),
+    }
+    members = {} if universe.members is None else {"members": base / universe.members}
     return config.model_copy(
-        update={
-            "data": data.model_copy(
-                update={
-                    "lake": base / data.lake,
-                    "artifacts": base / data.artifacts,
-                    "prices": tuple(str(base / p) for p in data.prices),
-                    "news": tuple(str(base / p) for p in data.news),
-                }
-            )
-        }
+        update={"data": data.model_copy(update=anchored), "universe": universe.model_copy(update=members)}
     )
-
-
-if __name__ == "__main__":
-    print(reference(), end="")

@@ -106,7 +106,7 @@ def calendar(config: Config) -> Check:
     name = config.universe.calendar
     today = dt.date.today()
     try:
-        from features.news import CalendarError, calendar_sessions
+        from features.calendars import CalendarError, calendar_sessions
     except ImportError as error:
         return Check("calendar", "no", f"not checked: {error.name} is not installed")
     try:

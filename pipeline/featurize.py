@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from features import news as alignment
-from features import table
+from features import calendars, table
 from features.panel import load, rows_of
 from features.prices import Wide, ewma_volatility, log_returns
 from features.targets import label_rows, targets
@@ -25,14 +24,14 @@ def run(config: Config, progress: Progress = silent) -> Summary:
         TooLittleHistoryError: no ticker has `universe.min_sessions` sessions.
         StoreError: nothing has been ingested.
     """
-    lake = Lake(config.data.lake)
+    lake = Lake.of(config.data)
     progress("reading prices and news", 0, 3)
     rows, short = _long_enough(lake.prices(), config.universe.min_sessions)
     try:
-        sessions, closes = alignment.calendar_sessions(
+        sessions, closes = calendars.calendar_sessions(
             config.universe.calendar, rows["session"].min(), rows["session"].max()
         )
-    except alignment.CalendarError as error:
+    except calendars.CalendarError as error:
         raise DataError(str(error)) from None
     wide = Wide.from_rows(rows, sessions)
     headlines = lake.news()
@@ -74,7 +73,7 @@ def run_and_write(config: Config, progress: Progress, out: Path) -> Summary:
     if out.suffix not in (".npz", ".csv", ".parquet"):
         raise UsageError(f"{out}: the suffix must be .npz, .csv or .parquet")
     summary = run(config, progress)
-    rows = Lake(config.data.lake).read("features", order_by="ticker, session")
+    rows = Lake.of(config.data).read("features", order_by="ticker, session")
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.stem}.partial{out.suffix}")
     if out.suffix == ".npz":

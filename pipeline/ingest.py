@@ -10,7 +10,8 @@ from typing import cast
 import pandas as pd
 
 from features import frames
-from features.news import MARKET, CalendarError, calendar_sessions
+from features.calendars import CalendarError, calendar_sessions
+from features.news import MARKET
 from pipeline.config import Config
 from pipeline.errors import DataError, UnknownTickerError
 from pipeline.providers import Delivery, Provider
@@ -47,7 +48,7 @@ def run(config: Config, progress: Progress = silent, provider: Provider | None =
             f"empty range: no session from {universe.since or first:%Y-%m-%d} to {universe.until or last:%Y-%m-%d}; "
             f"{config.data.provider} has {first:%Y-%m-%d} to {last:%Y-%m-%d}"
         )
-    lake = Lake(config.data.lake)
+    lake = Lake.of(config.data)
     seen = pd.Timestamp.now("UTC")
     progress("writing the lake", 0, 3)
     priced = lake.upsert_prices(_stamped(prices, config.universe.calendar, seen))

@@ -25,6 +25,7 @@ from deltalake import DeltaTable, QueryBuilder, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from features import frames
+from pipeline.config import Data
 from pipeline.errors import StoreError
 
 SCHEMA_VERSION = 1
@@ -55,7 +56,12 @@ class Lake:
         StoreError: the directory was written by another schema version.
     """
 
-    def __init__(self, root: Path) -> None:
+    @classmethod
+    def of(cls, data: Data) -> Lake:
+        """The lake that the configuration names."""
+        return cls(data.lake)
+
+    def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self._marker = self.root / "lake.json"
         if self._marker.is_file():

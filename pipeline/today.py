@@ -76,7 +76,7 @@ def run(config: Config, progress: Progress = silent, out: Path | None = None) ->
         BundleError: the bundle is damaged.
     """
     progress("scoring the newest session", 0, 2)
-    lake = Lake(config.data.lake)
+    lake = Lake.of(config.data)
     bundle = load_bundle(Registry(config.data.artifacts).champion())
     latest = _latest(lake, bundle)
     progress("scoring the newest session", 1, 2)

@@ -44,7 +44,7 @@ def run(config: Config, progress: Progress = silent) -> Summary:
 
 
 def _run(config: Config, progress: Progress) -> Summary:
-    lake, registry = Lake(config.data.lake), Registry(config.data.artifacts)
+    lake, registry = Lake.of(config.data), Registry(config.data.artifacts)
     data = walkforward.read(lake, config)
     folds = _folds(data, config)
     run_id = _run_id(config, data)

@@ -59,7 +59,8 @@ def init(
 
     Example: tradewind init --prices my.csv --news headlines.csv
     """
-    from pipeline.config import DEFAULT_FILE, defaults, starter
+    from pipeline.config import DEFAULT_FILE, defaults
+    from pipeline.config_text import starter
 
     configure_logging(verbose)
     target = Path(DEFAULT_FILE) if config is None else config
@@ -140,7 +141,7 @@ def _chosen(
     base: Path,
 ) -> list[str]:
     """The options as `--set` overrides; relative file names are as seen from `base`."""
-    from pipeline.config import toml_value
+    from pipeline.config_text import toml_value
 
     if sample and prices:
         raise UsageError("--sample and --prices exclude each other")
@@ -158,7 +159,7 @@ def _chosen(
 
 
 def _source(prices: Sequence[Path] | None, news: Sequence[Path] | None, base: Path) -> list[str]:
-    from pipeline.config import toml_value
+    from pipeline.config_text import toml_value
 
     if news and not prices:
         raise UsageError("--news needs --prices: headlines without prices give nothing to forecast")
@@ -192,7 +193,8 @@ def _tickers_of(prices: Sequence[Path], news: Sequence[Path] | None) -> list[str
 
 def _own_file(directory: Path, overrides: tuple[str, ...]) -> Path:
     """The directory's configuration, written on the first run; one universe a directory."""
-    from pipeline.config import DEFAULT_FILE, defaults, starter
+    from pipeline.config import DEFAULT_FILE, defaults
+    from pipeline.config_text import starter
 
     file, text = directory / DEFAULT_FILE, starter(defaults(overrides))
     if not file.is_file():

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from features import frames
-from features.news import CalendarError, calendar_sessions
+from features.calendars import CalendarError, bounds, calendar_sessions
+from pipeline.config import Universe
 from pipeline.errors import DataError
 from pipeline.providers import PRICE_COLUMNS
 
@@ -28,19 +29,19 @@ _ZONE = r"\d(?:Z|[+-]\d{2}:?\d{2})$"
 _MIDNIGHT = r"[T ]00:00(?::00(?:\.0+)?)?$"
 
 
-def check_prices(raw: pd.DataFrame, calendar: str) -> tuple[pd.DataFrame, pd.Series]:
+def check_prices(raw: pd.DataFrame, universe: Universe) -> tuple[pd.DataFrame, pd.Series]:
     """Judge daily price rows.
 
     Args:
         raw: ticker, session, the figures of frames.PRICE_FIGURES and source, of any dtype; one row is one bar.
-        calendar: a name of exchange_calendars.
+        universe: says on which calendar each ticker trades.
 
     Returns:
         The usable rows as PRICE_COLUMNS, their index that of `raw`; and for every row of `raw` its reason, '' if
         usable. Of two rows with one (ticker, session) the first is used.
 
     Raises:
-        DataError: the calendar is unknown or does not cover the rows.
+        DataError: a calendar is unknown.
     """
     rows = pd.DataFrame({"ticker": raw["ticker"].astype("str").str.strip(), "session": parse_dates(raw["session"])})
     why = pd.Series("", index=raw.index, dtype="str")
@@ -58,7 +59,9 @@ def check_prices(raw: pd.DataFrame, calendar: str) -> tuple[pd.DataFrame, pd.Ser
     _reject(why, rows["high"] < rows["low"], "high is below low")
     _reject(why, rows["high"] < ends.max(axis=1) * (1 - TOLERANCE), "high is not the highest price")
     _reject(why, rows["low"] > ends.min(axis=1) * (1 + TOLERANCE), "low is not the lowest price")
-    _reject_sessions(why, rows["session"], calendar)
+    calendars = rows["ticker"].map({ticker: universe.calendar_of(ticker) for ticker in rows["ticker"].unique()})
+    for calendar in calendars.unique():
+        _reject_sessions(why, rows.loc[calendars == calendar, "session"], calendar)
     good = rows[why == ""]
     _reject(
         why,
@@ -142,12 +145,15 @@ def _figures(values: pd.Series, name: str) -> pd.Series:
 
 
 def _reject_sessions(why: pd.Series, session: pd.Series, calendar: str) -> None:
+    """Judge the sessions of tickers that trade on one calendar."""
     now = pd.Timestamp.now("UTC")
-    _reject(why, session > now.tz_localize(None) + pd.Timedelta(days=1), NOT_OVER)
-    asked = session[why == ""]
-    if asked.empty:
-        return
     try:
+        first, last = bounds(calendar)
+        _reject(why, session > now.tz_localize(None) + pd.Timedelta(days=1), NOT_OVER)
+        _reject(why, (session < first) | (session > last), f"calendar {calendar} does not reach this session")
+        asked = session[why[session.index] == ""]
+        if asked.empty:
+            return
         sessions, closes = calendar_sessions(calendar, asked.min() - NEAR, asked.max() + NEAR)
     except CalendarError as error:
         raise DataError(str(error)) from None
@@ -156,4 +162,6 @@ def _reject_sessions(why: pd.Series, session: pd.Series, calendar: str) -> None:
 
 
 def _reject(why: pd.Series, rows: pd.Series, reason: str) -> None:
-    why[(why == "") & rows] = reason
+    """Give `reason` to the rows (all, or some of them by index) that have none yet."""
+    index = rows.index[rows]
+    why[index[why[index] == ""]] = reason

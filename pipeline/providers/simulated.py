@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from features import frames
-from features.news import calendar_sessions
+from features.calendars import calendar_sessions
 from pipeline.providers import NEWS_COLUMNS, empty_news
 
 SOURCE = "simulated"

@@ -136,7 +136,7 @@ def load(config: Config) -> Inputs:
         StoreError: a stage has not run, a file lacks a key (the command that writes it is named), or the run
             has no out-of-sample forecasts in the lake.
     """
-    registry, lake = Registry(config.data.artifacts), Lake(config.data.lake)
+    registry, lake = Registry(config.data.artifacts), Lake.of(config.data)
     run_id = registry.latest_run()
     parts = {name: _checked(registry, run_id, name) for name in _REQUIRED}
     training, evidence = parts["training.json"], parts["evidence.json"]

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from features.sentiment import NEGATIVE, NEUTRAL, POSITIVE, score
-from pipeline.config import Config, starter
+from pipeline.config import Config
+from pipeline.config_text import starter
 from pipeline.reporting.formats import UNKNOWN, Table, listed, model_label, number, sessions
 from pipeline.reporting.inputs import Inputs
 

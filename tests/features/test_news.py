@@ -4,11 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.calendars import CalendarError, calendar_sessions
 from features.news import (
     NAMES,
-    CalendarError,
     assign_sessions,
-    calendar_sessions,
     decayed,
     sentiment_features,
 )

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features import frames, news, table
+from features import frames, table
+from features.calendars import calendar_sessions
 from features.panel import Panel, align, load, rows_of
 from features.prices import Wide
 
@@ -35,7 +36,7 @@ def headlines(prices: pd.DataFrame) -> pd.DataFrame:
 
 
 def build(prices: pd.DataFrame, items: pd.DataFrame, lead: int = 0) -> Panel:
-    sessions, closes = news.calendar_sessions("XNYS", prices["session"].min(), prices["session"].max())
+    sessions, closes = calendar_sessions("XNYS", prices["session"].min(), prices["session"].max())
     return table.build(Wide.from_rows(prices, sessions), table.News(items, closes, lead, 0.1), FAMILIES)
 
 

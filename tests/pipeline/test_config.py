@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline import config
-from pipeline.config import Config, defaults, load, reference, starter
+from pipeline.config import Config, defaults, load
+from pipeline.config_text import reference, starter
 from pipeline.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]

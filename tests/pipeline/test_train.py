@@ -34,7 +34,7 @@ def run_all(config: Config, prices: pd.DataFrame) -> tuple[Lake, str]:
 
 
 def elsewhere(config: Config, name: str) -> Config:
-    root = config.data.lake.parent / name
+    root = Path(config.data.lake).parent / name
     data = config.data.model_copy(update={"lake": root / "lake", "artifacts": root / "artifacts"})
     return config.model_copy(update={"data": data})
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from features.calendars import calendar_sessions
 from features.frames import INSTANT, QUANTILE_COLUMNS, SESSION
-from features.news import calendar_sessions
 from pipeline.config import Config, Data, Evidence
 from pipeline.registry import Registry
 from pipeline.store import Lake, empty

@@ -7,7 +7,8 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 import pytest
 
-from features.news import assign_sessions, calendar_sessions
+from features.calendars import calendar_sessions
+from features.news import assign_sessions
 from pipeline.providers.checks import parse_published
 
 

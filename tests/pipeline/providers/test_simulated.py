@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from features import frames
-from features.news import calendar_sessions
+from features.calendars import calendar_sessions
 from features.sentiment import score
 from pipeline.providers import NEWS_COLUMNS, PRICE_COLUMNS
 from pipeline.providers.simulated import HEAVY, PHRASES, headlines

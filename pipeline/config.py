@@ -1,7 +1,8 @@
 """The configuration: one TOML file, typed and frozen; an unknown key is an error that names the nearest one.
 
 The starter file of `tradewind init` and the reference in CONFIG.md are both generated from these models
-(pipeline/config_text.py), so a key cannot exist without its description. Relative paths are taken from the directory of the file.
+(pipeline/config_text.py), so a key cannot exist without its description. Relative paths are taken from the
+directory of the file.
 """
 
 from __future__ import annotations
@@ -373,9 +374,9 @@ def _nearest(where: str, cutoff: float = 0.8) -> str | None:
 
 
 def _known_keys() -> list[str]:
-    sections = sections(Config())
-    keys = [f"{heading}.{name}" for heading, section in sections for name in type(section).model_fields]
-    return [heading for heading, _ in sections] + keys
+    found = sections(Config())
+    keys = [f"{heading}.{name}" for heading, section in found for name in type(section).model_fields]
+    return [heading for heading, _ in found] + keys
 
 
 def _anchored(config: Config, base: Path) -> Config:

@@ -1,9 +1,10 @@
-"""ingest: a provider's prices and news into the lake, with both clocks, nothing lost, nothing twice."""
+"""ingest: what the providers deliver into the lake, batch by batch, with both clocks, nothing lost, nothing twice."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import cast
 
@@ -12,20 +13,44 @@ import pandas as pd
 from features import frames
 from features.calendars import CalendarError, calendar_sessions
 from features.news import MARKET
-from pipeline.config import Config
+from pipeline.config import Config, Universe
 from pipeline.errors import DataError, UnknownTickerError
-from pipeline.providers import Delivery, Provider
+from pipeline.providers import Delivery, Held, Provider
 from pipeline.store import Lake, Upserted, news_id
 from pipeline.summary import Progress, Summary, silent
 
+NOTHING = Upserted(0, 0, 0)
+
+
+@dataclass
+class Landed:
+    """What has been written so far, over all batches.
+
+    first, last: the sessions delivered, in range or not; known: tickers delivered, asked for or not.
+    """
+
+    prices: Upserted = NOTHING
+    news: Upserted = NOTHING
+    rejected: Counter[str] = field(default_factory=Counter)
+    quarantined: int = 0
+    known: set[str] = field(default_factory=set)
+    first: pd.Timestamp | None = None
+    last: pd.Timestamp | None = None
+    is_in_range: bool = False
+    failed: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
 
 def run(config: Config, progress: Progress = silent, provider: Provider | None = None) -> Summary:
-    """Fetch what the configuration asks for and keep it.
+    """Fetch what the configuration asks for and the lake does not hold, and keep it.
+
+    Every batch is written before the next one is asked for: what had landed before a crash stays, and the next run
+    completes it.
 
     Args:
         config: the configuration.
         progress: called as work goes on.
-        provider: another provider than the configured one.
+        provider: another provider than the configured ones.
 
     Raises:
         DataError: an empty range, or nothing usable.
@@ -34,74 +59,115 @@ def run(config: Config, progress: Progress = silent, provider: Provider | None =
     universe = config.universe
     if universe.since and universe.until and universe.since > universe.until:
         raise DataError(f"empty range: universe.since {universe.since} is after universe.until {universe.until}")
-    try:
-        delivery = _wanted((provider or configured(config))(config, progress), config)
-    except CalendarError as error:
-        raise DataError(str(error)) from None
-    if delivery.prices.empty:
-        reasons = "; ".join(f"{ticker}: {reason}" for ticker, reason in delivery.failed.items())
-        raise UnknownTickerError(reasons or f"{config.data.provider} delivered no prices")
-    prices = _in_range(delivery.prices, "session", config)
-    if prices.empty:
-        first, last = delivery.prices["session"].min(), delivery.prices["session"].max()
-        raise DataError(
-            f"empty range: no session from {universe.since or first:%Y-%m-%d} to {universe.until or last:%Y-%m-%d}; "
-            f"{config.data.provider} has {first:%Y-%m-%d} to {last:%Y-%m-%d}"
-        )
     lake = Lake.of(config.data)
-    seen = pd.Timestamp.now("UTC")
-    progress("writing the lake", 0, 3)
-    priced = lake.upsert_prices(_stamped(prices, config.universe.calendar, seen))
-    progress("writing the lake", 1, 3)
-    news = _in_range(delivery.news, "published_at", config)
-    told = lake.add_news(_identified(news, seen)) if len(news) else Upserted(0, 0, 0)
-    progress("writing the lake", 2, 3)
-    fresh = _quarantine(lake, delivery)
-    progress("writing the lake", 3, 3)
-    return _summary(config, lake, delivery, priced, told, fresh)
+    held = Held(lake.recent_prices(config.data.recheck_sessions), lake.state())
+    landed = Landed()
+    for delivery in _deliveries(config, progress, held, provider):
+        _land(lake, config, delivery, landed)
+    _check(config, landed)
+    lake.tidy()
+    return _summary(config, lake, landed)
 
 
 def configured(config: Config) -> Provider:
     """The provider that `data.provider` names."""
-    return cast(Provider, import_module(f"pipeline.providers.{config.data.provider}").deliver)
+    return _provider(config.data.provider)
 
 
-def _wanted(delivery: Delivery, config: Config) -> Delivery:
-    """Only the tickers asked for, and news of the market; a ticker that did not come is a failure with its reason."""
-    tickers = config.universe.tickers
-    if not tickers:
+def _provider(name: str) -> Provider:
+    return cast(Provider, import_module(f"pipeline.providers.{name}").deliver)
+
+
+def _deliveries(config: Config, progress: Progress, held: Held, provider: Provider | None) -> Iterator[Delivery]:
+    try:
+        yield from (provider or configured(config))(config, progress, held)
+        if provider is None and config.data.rss.feeds:
+            yield from _provider("rss")(config, progress, held)
+    except CalendarError as error:
+        raise DataError(str(error)) from None
+
+
+def _land(lake: Lake, config: Config, delivery: Delivery, landed: Landed) -> None:
+    """Write one batch; its state last, so that a batch cut short is asked for again."""
+    seen = pd.Timestamp.now("UTC")
+    _note_what_came(delivery, landed)
+    wanted = _wanted(delivery, config.universe)
+    prices = _in_range(wanted.prices, "session", config.universe)
+    if len(prices):
+        landed.is_in_range = True
+        landed.prices += lake.upsert_prices(_stamped(prices, config.universe, seen))
+    news = _in_range(wanted.news, "published_at", config.universe)
+    if len(news) and (landed.is_in_range or delivery.prices.empty):
+        landed.news += lake.add_news(_identified(news, seen))
+    for table in sorted({row.table for row in delivery.rejected}):
+        rows = [row for row in delivery.rejected if row.table == table]
+        reasons, texts, sources = ([getattr(row, name) for row in rows] for name in ("reason", "row", "source"))
+        landed.quarantined += lake.quarantine(table, reasons, texts, sources)
+    lake.keep_state(delivery.state)
+
+
+def _note_what_came(delivery: Delivery, landed: Landed) -> None:
+    landed.failed |= delivery.failed
+    landed.notes += [note for note in delivery.notes if note not in landed.notes]
+    landed.rejected.update(row.reason for row in delivery.rejected)
+    if len(delivery.prices):
+        first, last = delivery.prices["session"].min(), delivery.prices["session"].max()
+        landed.first = first if landed.first is None else min(first, landed.first)
+        landed.last = last if landed.last is None else max(last, landed.last)
+        landed.known |= set(delivery.prices["ticker"].unique())
+
+
+def _check(config: Config, landed: Landed) -> None:
+    """An ingestion that brought no price at all is an error; a ticker that did not come is a failure."""
+    universe, name = config.universe, config.data.provider
+    if landed.first is None or landed.last is None:
+        reasons = "; ".join(f"{ticker}: {reason}" for ticker, reason in landed.failed.items())
+        raise UnknownTickerError(reasons or f"{name} delivered no prices")
+    there = ", ".join(sorted(landed.known)[:10]) + (" and more" if len(landed.known) > 10 else "")
+    reason = f"{name} has no such ticker; it has {there}"
+    missing = [ticker for ticker in universe.tickers if ticker not in landed.known]
+    landed.failed = {**dict.fromkeys(missing, reason), **landed.failed}
+    if universe.tickers and len(missing) == len(universe.tickers):
+        raise UnknownTickerError("; ".join(f"{ticker}: {landed.failed[ticker]}" for ticker in missing))
+    if not landed.is_in_range:
+        raise DataError(
+            f"empty range: no session from {universe.since or f'{landed.first:%Y-%m-%d}'} "
+            f"to {universe.until or f'{landed.last:%Y-%m-%d}'}; "
+            f"{name} has {landed.first:%Y-%m-%d} to {landed.last:%Y-%m-%d}"
+        )
+
+
+def _wanted(delivery: Delivery, universe: Universe) -> Delivery:
+    """Only the tickers asked for, and news of the market."""
+    if not universe.tickers:
         return delivery
-    held = sorted(delivery.prices["ticker"].unique())
-    there = ", ".join(held[:10]) + (" and more" if len(held) > 10 else "")
-    reason = f"{config.data.provider} has no such ticker; it has {there or 'none'}"
     return replace(
         delivery,
-        prices=delivery.prices[delivery.prices["ticker"].isin(tickers)],
-        news=delivery.news[delivery.news["ticker"].isin([*tickers, *MARKET])],
-        failed={**{ticker: reason for ticker in tickers if ticker not in held}, **delivery.failed},
+        prices=delivery.prices[delivery.prices["ticker"].isin(universe.tickers)],
+        news=delivery.news[delivery.news["ticker"].isin([*universe.tickers, *MARKET])],
     )
 
 
-def _in_range(rows: pd.DataFrame, column: str, config: Config) -> pd.DataFrame:
+def _in_range(rows: pd.DataFrame, column: str, universe: Universe) -> pd.DataFrame:
     if rows.empty:
         return rows
     day = rows[column].dt.tz_localize(None).dt.normalize() if column == "published_at" else rows[column]
     kept = pd.Series(True, index=rows.index)
-    if config.universe.since:
-        kept &= day >= pd.Timestamp(config.universe.since)
-    if config.universe.until:
-        kept &= day <= pd.Timestamp(config.universe.until)
+    if universe.since:
+        kept &= day >= pd.Timestamp(universe.since)
+    if universe.until:
+        kept &= day <= pd.Timestamp(universe.until)
     return rows[kept]
 
 
-def _stamped(prices: pd.DataFrame, calendar: str, seen: pd.Timestamp) -> pd.DataFrame:
-    """A price bar is known at the close of its session."""
-    try:
-        sessions, closes = calendar_sessions(calendar, prices["session"].min(), prices["session"].max())
-    except CalendarError as error:
-        raise DataError(str(error)) from None
-    known = prices["session"].map(pd.Series(closes, index=sessions))
-    stamped = prices.assign(known_at=known, ingested_at=seen)
+def _stamped(prices: pd.DataFrame, universe: Universe, seen: pd.Timestamp) -> pd.DataFrame:
+    """A price bar is known at the close of its session, on the calendar of its ticker."""
+    calendars = prices["ticker"].map({ticker: universe.calendar_of(ticker) for ticker in prices["ticker"].unique()})
+    known = []
+    for calendar, session in prices["session"].groupby(calendars):
+        sessions, closes = calendar_sessions(str(calendar), session.min(), session.max())
+        known.append(session.map(pd.Series(closes, index=sessions)))
+    stamped = prices.assign(known_at=pd.concat(known), ingested_at=seen)
     return stamped[list(frames.COLUMNS["prices"])].astype(frames.COLUMNS["prices"]).reset_index(drop=True)
 
 
@@ -112,45 +178,39 @@ def _identified(news: pd.DataFrame, seen: pd.Timestamp) -> pd.DataFrame:
     return rows[list(frames.COLUMNS["news"])].astype(frames.COLUMNS["news"]).reset_index(drop=True)
 
 
-def _quarantine(lake: Lake, delivery: Delivery) -> int:
-    fresh = 0
-    for table, source in sorted({(row.table, row.source) for row in delivery.rejected}):
-        rows = [row for row in delivery.rejected if (row.table, row.source) == (table, source)]
-        fresh += lake.quarantine(table, [row.reason for row in rows], [row.row for row in rows], source)
-    return fresh
-
-
-def _summary(config: Config, lake: Lake, delivery: Delivery, priced: Upserted, told: Upserted, fresh: int) -> Summary:
-    held = lake.read("prices")
-    sizes = held.groupby("ticker")["session"].size()
-    short = {str(ticker): int(n) for ticker, n in sizes.items() if n < config.universe.min_sessions}
+def _summary(config: Config, lake: Lake, landed: Landed) -> Summary:
+    held = lake.coverage()
+    sizes = dict(zip(held["ticker"], held["sessions"], strict=True))
+    short = {ticker: int(n) for ticker, n in sizes.items() if n < config.universe.min_sessions}
+    priced, told = landed.prices, landed.news
     lines = [
         f"prices: {priced.inserted:,} new, {priced.revised:,} revised, {priced.unchanged:,} unchanged; "
-        f"{len(sizes)} tickers, {held['session'].min():%Y-%m-%d} to {held['session'].max():%Y-%m-%d}",
+        f"{len(sizes)} tickers, {held['first'].min():%Y-%m-%d} to {held['last'].max():%Y-%m-%d}",
         f"news: {told.inserted:,} new, {told.unchanged:,} known",
     ]
-    if delivery.rejected:
-        reasons = Counter(row.reason for row in delivery.rejected).most_common(3)
+    if priced.revised:
+        lines.append("revised by the vendor: what was there before is kept; see: tradewind lake revisions")
+    if landed.rejected:
         lines.append(
-            f"quarantined: {len(delivery.rejected):,} rows ({fresh:,} new): "
-            + ", ".join(f"{reason} x {n}" for reason, n in reasons)
+            f"quarantined: {landed.rejected.total():,} rows ({landed.quarantined:,} new): "
+            + ", ".join(f"{reason} x {n}" for reason, n in landed.rejected.most_common(3))
         )
     lines += [f"too short to learn from: {ticker} ({n} sessions)" for ticker, n in short.items()]
-    lines += [f"failed: {ticker}: {reason}" for ticker, reason in delivery.failed.items()]
-    lines += [f"note: {note}" for note in delivery.notes]
-    others = sorted(set(sizes.index) - {*delivery.prices["ticker"], *config.universe.tickers})
+    lines += [f"failed: {ticker}: {reason}" for ticker, reason in landed.failed.items()]
+    lines += [f"note: {note}" for note in landed.notes]
+    others = sorted(set(sizes) - set(config.universe.tickers or landed.known))
     if others:
         named = ", ".join(others[:10]) + (" and more" if len(others) > 10 else "")
         lines.append(f"note: the lake also holds {named}; later stages use them too (else choose another data.lake)")
     figures = {
         "prices": priced.__dict__,
         "news": told.__dict__,
-        "quarantined": len(delivery.rejected),
-        "tickers": [str(ticker) for ticker in sizes.index],
+        "quarantined": landed.rejected.total(),
+        "tickers": list(sizes),
         "too_short": short,
         "also_held": others,
-        "failed": dict(delivery.failed),
+        "failed": landed.failed,
         "versions": lake.versions(("prices", "news", "price_revisions", "quarantine")),
     }
-    left_out = tuple(f"{ticker} ({reason})" for ticker, reason in delivery.failed.items())
+    left_out = tuple(f"{ticker} ({reason})" for ticker, reason in landed.failed.items())
     return Summary("ingest", tuple(lines), figures, left_out)

@@ -2,34 +2,35 @@
 
 Writing is atomic (a Delta commit), repeatable (the same rows again change nothing) and loses nothing: a price
 that a vendor changed moves the old row to `price_revisions`, a row that cannot be used goes to `quarantine`.
-Every stage meets every other one here and nowhere else. Writers of one machine take turns by a file lock; against
-others Delta's own conflict check holds, and the whole merge is tried again.
+Every stage meets every other one here and nowhere else. How commits keep writers apart: pipeline/delta.py.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import json
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-from deltalake import DeltaTable, QueryBuilder, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError
+import pyarrow.compute as pc
+from deltalake import DeltaTable
 
 from features import frames
 from pipeline.config import Data
+from pipeline.delta import NEXT_VERSION_ONLY, Tables, to_arrow
 from pipeline.errors import StoreError
 
 SCHEMA_VERSION = 1
-COMMIT_ATTEMPTS = 8
+PARTITIONED = ("prices", "features")
+FEW_TICKERS = 200
+"""A batch of no more tickers than this reads only their bars to compare with."""
+SMALL_FILES = 48
+"""More files than this beyond one a partition, and an ingestion ends with compacting the table."""
 
 T = TypeVar("T")
 
@@ -47,89 +48,143 @@ class Upserted:
 
 
 class Lake:
-    """The Delta tables under one directory.
+    """The Delta tables under one address.
 
     Args:
-        root: the directory; it is made on the first write.
+        root: a directory, made on the first write; or the address of an object store, like s3://bucket/lake.
+        options: storage options of the object store.
+        as_of: the instant that `prices` and `news` are read at unless they are told another; None for now.
 
     Raises:
-        StoreError: the directory was written by another schema version.
+        StoreError: the place was written by another schema version, or cannot be reached.
     """
 
     @classmethod
     def of(cls, data: Data) -> Lake:
-        """The lake that the configuration names."""
-        return cls(data.lake)
+        """The lake that the configuration names, at the instant it names."""
+        return cls(data.lake, data.storage_options, None if data.as_of is None else pd.Timestamp(data.as_of))
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
-        self._marker = self.root / "lake.json"
-        if self._marker.is_file():
-            version = json.loads(self._marker.read_text())["schema_version"]
-            if version != SCHEMA_VERSION:
-                raise StoreError(
-                    f"{self.root} has lake schema {version}, this program reads {SCHEMA_VERSION}; "
-                    "ingest into a new directory ([data] lake)"
-                )
+    def __init__(
+        self, root: str | Path, options: Mapping[str, str] | None = None, as_of: pd.Timestamp | None = None
+    ) -> None:
+        self.root = str(root)
+        self.as_of = as_of
+        self.tables = Tables(self.root, options or {})
+        marker = self.tables.read_marker()
+        self._is_marked = marker is not None
+        if marker is not None and marker["schema_version"] != SCHEMA_VERSION:
+            raise StoreError(
+                f"{self.root} has lake schema {marker['schema_version']}, this program reads {SCHEMA_VERSION}; "
+                "ingest into a new directory ([data] lake)"
+            )
 
     # -- reading ------------------------------------------------------------------------------------------
 
     def exists(self, table: str) -> bool:
         """Whether `table` has been written."""
-        return DeltaTable.is_deltatable(self._uri(table))
+        return self.tables.exists(table)
 
     def version(self, table: str) -> int | None:
         """The Delta version of `table`; None if it has not been written."""
-        return DeltaTable(self._uri(table)).version() if self.exists(table) else None
+        return self.tables.open(table).version() if self.exists(table) else None
 
     def versions(self, tables: Sequence[str] = ("prices", "news", "features")) -> dict[str, int]:
         """The Delta version of each of `tables` that exists: what a model records of its training data."""
         found = {table: self.version(table) for table in tables}
         return {table: version for table, version in found.items() if version is not None}
 
-    def read(self, table: str, where: str = "TRUE", order_by: str = "") -> pd.DataFrame:
-        """The rows of `table` for which the SQL condition holds.
+    def read(self, table: str, where: str = "TRUE", order_by: str = "", version: int | None = None) -> pd.DataFrame:
+        """The rows of `table` for which the SQL condition holds, as they are now or were at a Delta version.
 
         Sessions come as `datetime64[us]`, instants as `datetime64[us, UTC]`, the partition column is dropped.
 
         Raises:
             StoreError: the table has not been written, or cannot be read.
         """
-        if not self.exists(table):
-            raise StoreError(f"the lake at {self.root} has no table {table}; run the stage that writes it first")
-        delta = DeltaTable(self._uri(table))
-        query = f"SELECT * FROM t WHERE {where}" + (f" ORDER BY {order_by}" if order_by else "")
-        try:
-            arrow = pa.table(QueryBuilder().register("t", delta).execute(query).read_all())
-        except DeltaError as error:
-            raise StoreError(f"table {table} of {self.root} cannot be read: {error}") from error
-        return _from_arrow(arrow)
+        held = self.tables.open(table, version)
+        return self.tables.query(
+            f"SELECT * FROM t WHERE {where}" + (f" ORDER BY {order_by}" if order_by else ""), t=held
+        )
 
-    def prices(self, as_of: pd.Timestamp | None = None) -> pd.DataFrame:
+    def prices(self, as_of: pd.Timestamp | None = None, where: str = "TRUE") -> pd.DataFrame:
         """Price rows by (ticker, session); with `as_of`, those publicly known at that instant (UTC).
 
         A later vendor revision takes effect when we saw it: before that, the replaced row is returned.
+
+        Args:
+            as_of: another instant than the lake's own.
+            where: an SQL condition on top.
         """
+        as_of = as_of or self.as_of
         if as_of is None:
-            return self.read("prices", order_by="ticker, session")
-        at = f"known_at <= {_sql(as_of)}"
-        rows = self.read("prices", at)
-        if self.exists("price_revisions"):
-            old = self.read("price_revisions", f"{at} AND replaced_at > {_sql(as_of)}")
-            # Of several rows replaced later, the one replaced first was in force at `as_of`.
-            old = old.sort_values("replaced_at").drop_duplicates(["ticker", "session"])
-            rows = pd.concat([old.drop(columns="replaced_at"), rows]).drop_duplicates(["ticker", "session"])
-        return rows.sort_values(["ticker", "session"]).reset_index(drop=True)
+            return self.read("prices", where, order_by="ticker, session")
+        known = f"known_at <= {_sql(as_of)} AND ({where})"
+        if not self.exists("price_revisions"):
+            return self.read("prices", known, order_by="ticker, session")
+        # Of several rows replaced after `as_of`, the one replaced first was in force.
+        columns = ", ".join(frames.COLUMNS["prices"])
+        return self.tables.query(
+            f"""
+            WITH replaced AS (
+                SELECT {columns}, row_number() OVER (PARTITION BY ticker, session ORDER BY replaced_at) AS n
+                FROM r WHERE {known} AND replaced_at > {_sql(as_of)}
+            ), in_force AS (SELECT {columns} FROM replaced WHERE n = 1)
+            SELECT * FROM (
+                SELECT {columns} FROM p WHERE {known} AND NOT EXISTS
+                    (SELECT 1 FROM in_force f WHERE f.ticker = p.ticker AND f.session = p.session)
+                UNION ALL SELECT {columns} FROM in_force
+            ) ORDER BY ticker, session
+            """,
+            p=self.tables.open("prices"),
+            r=self.tables.open("price_revisions"),
+        )
 
     def news(self, as_of: pd.Timestamp | None = None) -> pd.DataFrame:
         """News rows by (known_at, news_id); with `as_of`, those publicly known at that instant (UTC).
 
         An empty frame of the right columns if no news was ever ingested.
         """
+        as_of = as_of or self.as_of
         if not self.exists("news"):
             return empty("news")
         where = "TRUE" if as_of is None else f"known_at <= {_sql(as_of)}"
         return self.read("news", where, order_by="known_at, news_id")
+
+    def coverage(self) -> pd.DataFrame:
+        """One row a ticker: ticker, sessions (how many), first, last, assumed.
+
+        `assumed` counts the bars that were back-filled, seen more than a week after they were known: nobody can
+        tell whether the vendor had changed them by then.
+        """
+        return self.tables.query(
+            """
+            SELECT ticker, count(*) AS sessions, min(session) AS first, max(session) AS last,
+                sum(CASE WHEN ingested_at > known_at + INTERVAL '7 days' THEN 1 ELSE 0 END) AS assumed
+            FROM p GROUP BY ticker ORDER BY ticker
+            """,
+            p=self.tables.open("prices"),
+        )
+
+    def recent_prices(self, sessions: int) -> pd.DataFrame:
+        """The last bars of every ticker, at most `sessions` each, by ticker and session."""
+        if not self.exists("prices"):
+            return empty("prices")
+        columns = ", ".join(frames.COLUMNS["prices"])
+        return self.tables.query(
+            f"""
+            SELECT {columns} FROM (
+                SELECT *, row_number() OVER (PARTITION BY ticker ORDER BY session DESC) AS n FROM p
+            ) WHERE n <= {sessions} ORDER BY ticker, session
+            """,
+            p=self.tables.open("prices"),
+        )
+
+    def state(self) -> dict[str, str]:
+        """What providers left for their next run, by key."""
+        if not self.exists("provider_state"):
+            return {}
+        rows = self.read("provider_state")
+        return dict(zip(rows["key"], rows["value"], strict=True))
 
     # -- writing ------------------------------------------------------------------------------------------
 
@@ -140,19 +195,15 @@ class Lake:
             rows: the `prices` contract; two rows of one key must not be there.
         """
         rows = frames.check("prices", rows)
-        if rows.empty:
-            return Upserted(0, 0, 0)
-        return self._retried(lambda: self._merge_prices(rows))
+        return self._committed(lambda: self._upsert_prices(rows)) if len(rows) else Upserted(0, 0, 0)
 
     def add_news(self, rows: pd.DataFrame) -> Upserted:
         """Insert the news whose `news_id` is not there yet; known ones keep their first `known_at`."""
         rows = frames.check("news", rows)
-        if rows.empty:
-            return Upserted(0, 0, 0)
-        return self._retried(lambda: self._insert_new("news", rows, "news_id"))
+        return self._committed(lambda: self._append_new("news", rows, "news_id")) if len(rows) else Upserted(0, 0, 0)
 
-    def quarantine(self, table: str, reasons: Sequence[str], rows: Sequence[str], source: str) -> int:
-        """Keep rejected rows as text, each with its reason; a row quarantined before is not doubled.
+    def quarantine(self, table: str, reasons: Sequence[str], rows: Sequence[str], sources: Sequence[str]) -> int:
+        """Keep rejected rows as text, each with its reason and source; one quarantined before is not doubled.
 
         Returns:
             How many were not there before.
@@ -160,15 +211,27 @@ class Lake:
         if not rows:
             return 0
         ids = [
-            hashlib.sha256("\x1f".join((table, source, reason, row)).encode()).hexdigest()[:24]
-            for reason, row in zip(reasons, rows, strict=True)
+            hashlib.sha256("\x1f".join((table, *parts)).encode("utf-8", "surrogatepass")).hexdigest()[:24]
+            for parts in zip(sources, reasons, rows, strict=True)
         ]
+        texts = [row.encode("utf-8", "backslashreplace").decode() for row in rows]
         frame = pd.DataFrame(
-            {"row_id": ids, "table": table, "reason": list(reasons), "source": source, "row": list(rows)}, dtype="str"
+            {"row_id": ids, "table": table, "reason": list(reasons), "source": list(sources), "row": texts}, dtype="str"
         )
         frame["quarantined_at"] = pd.Series(pd.Timestamp.now("UTC"), index=frame.index).astype(frames.INSTANT)
         frame = frames.check("quarantine", frame.drop_duplicates("row_id").reset_index(drop=True))
-        return self._retried(lambda: self._insert_new("quarantine", frame, "row_id")).inserted
+        return self._committed(lambda: self._append_new("quarantine", frame, "row_id")).inserted
+
+    def keep_state(self, state: Mapping[str, str]) -> None:
+        """Keep a provider's text by key, in place of what was there."""
+        held = self.state()
+        changed = {key: value for key, value in state.items() if held.get(key) != value}
+        if not changed:
+            return
+        rows = pd.DataFrame({"key": list(changed), "value": list(changed.values())}, dtype="str")
+        rows["updated_at"] = pd.Series(pd.Timestamp.now("UTC"), index=rows.index).astype(frames.INSTANT)
+        rows = frames.check("provider_state", rows)
+        self._committed(lambda: self._put("provider_state", rows, ("key",)))
 
     def replace(self, table: str, rows: pd.DataFrame, where: str | None = None) -> bool:
         """Put `rows` in place of those for which `where` holds (all, if None), unless they are the same.
@@ -185,108 +248,85 @@ class Lake:
             held = self.read(table, where or "TRUE")
             if _same(held, rows):
                 return False
-        self._retried(lambda: self._write(table, rows, mode="overwrite", predicate=where))
+        arrow = to_arrow(rows, table in PARTITIONED)
+        partition = ["year"] if table in PARTITIONED else None
+        self._committed(lambda: self.tables.overwrite(table, arrow, partition, where))
         return True
+
+    def compact(self, table: str) -> tuple[int, int]:
+        """Merge the small files that many writes leave; every version stays readable.
+
+        Returns:
+            The number of files before and after.
+        """
+        before = len(self.tables.open(table).file_uris())
+        self._committed(lambda: self.tables.open(table).optimize.compact(commit_properties=NEXT_VERSION_ONLY))
+        return before, len(self.tables.open(table).file_uris())
+
+    def tidy(self) -> None:
+        """Compact the tables that ingestion appends to, once they have gathered many small files."""
+        for table in ("prices", "news", "quarantine", "price_revisions"):
+            held = self._opened(table)
+            if held is not None and len(held.file_uris()) > SMALL_FILES + len(held.partitions()):
+                self.compact(table)
 
     # -- inside -------------------------------------------------------------------------------------------
 
-    def _uri(self, table: str) -> str:
-        return str(self.root / table)
+    def _committed(self, write: Callable[[], T]) -> T:
+        def marked() -> T:
+            if not self._is_marked:
+                self.tables.write_marker({"schema_version": SCHEMA_VERSION})
+                self._is_marked = True
+            return write()
 
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Wait until no other thread or process of this machine writes to the lake."""
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            lock = (self.root / ".lock").open("w")
-        except OSError as error:
-            raise StoreError(f"the lake at {self.root} cannot be written: {error.strerror}") from None
-        with lock as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # released when the file closes, also by a crash
-            yield
+        return self.tables.committed(marked)
 
-    def _mark(self) -> None:
-        if not self._marker.is_file():
-            temporary = self._marker.with_suffix(".tmp")
-            temporary.write_text(json.dumps({"schema_version": SCHEMA_VERSION}))
-            temporary.replace(self._marker)
+    def _opened(self, table: str) -> DeltaTable | None:
+        return self.tables.open(table) if self.exists(table) else None
 
-    def _write(self, table: str, rows: pd.DataFrame, mode: str, predicate: str | None = None) -> None:
-        self._mark()
-        partition = ["year"] if table in ("prices", "features") else None
-        exists = self.exists(table)
-        arrow = _to_arrow(rows, partition is not None)
-        if mode == "append":
-            write_deltalake(self._uri(table), arrow, mode="append", partition_by=partition)
-        elif predicate is not None and exists:
-            write_deltalake(self._uri(table), arrow, mode="overwrite", partition_by=partition, predicate=predicate)
-        else:
-            write_deltalake(self._uri(table), arrow, mode="overwrite", partition_by=partition, schema_mode="overwrite")
-
-    def _merge_prices(self, rows: pd.DataFrame) -> Upserted:
-        if not self.exists("prices"):
-            self._write("prices", rows.sort_values(["ticker", "session"]), mode="append")
-            return Upserted(len(rows), 0, 0)
-        first, last = rows["session"].min(), rows["session"].max()
-        held = self.read("prices", f"session BETWEEN DATE '{first:%Y-%m-%d}' AND DATE '{last:%Y-%m-%d}'")
-        both = rows.merge(held, on=["ticker", "session"], how="left", suffixes=("", "_held"), indicator=True)
-        new = (both["_merge"] == "left_only").to_numpy()
-        changed = np.zeros(len(rows), dtype=bool)
-        for name in frames.PRICE_FIGURES:
-            changed |= ~new & (both[name].to_numpy() != both[name + "_held"].to_numpy())
-        if not (new | changed).any():
-            return Upserted(0, 0, len(rows))
-        if changed.any():
-            self._keep_replaced(held, rows[changed])
-        years = ", ".join(str(year) for year in sorted(rows.loc[new | changed, "session"].dt.year.unique()))
-        (
-            DeltaTable(self._uri("prices"))
-            .merge(
-                _to_arrow(rows[new | changed], with_year=True),
-                predicate=f"t.year IN ({years}) AND t.year = s.year AND t.session = s.session AND t.ticker = s.ticker",
-                source_alias="s",
-                target_alias="t",
-            )
-            .when_matched_update_all()
-            .when_not_matched_insert_all()
-            .execute()
-        )
+    def _upsert_prices(self, rows: pd.DataFrame) -> Upserted:
+        held = self._opened("prices")
+        new, changed = np.ones(len(rows), dtype=bool), np.zeros(len(rows), dtype=bool)
+        if held is not None:
+            before = self.tables.query(f"SELECT * FROM t WHERE {_reach(rows)}", t=held)
+            new, changed = _compared(before, rows)
+            if changed.any():
+                self._keep_replaced(before, rows[changed])
+        touched = to_arrow(rows[new | changed].sort_values(["ticker", "session"]), with_year=True)
+        if held is not None and changed.any():
+            years = ", ".join(str(year) for year in pc.unique(touched.column("year")).to_pylist())
+            keys = "t.year = s.year AND t.session = s.session AND t.ticker = s.ticker"
+            self.tables.merge(held, touched, f"t.year IN ({years}) AND {keys}")
+        elif new.any():
+            self.tables.append("prices", held, touched, ["year"])
         return Upserted(int(new.sum()), int(changed.sum()), int((~new & ~changed).sum()))
 
     def _keep_replaced(self, held: pd.DataFrame, revised: pd.DataFrame) -> None:
-        """Revisions are written before the merge and keyed by what they replace, so a crash in between neither
-        loses nor doubles one."""
+        """Revisions are written before the merge and keyed by what they replace, so a crash in between neither loses
+        nor doubles one; the attempt that succeeds sets the time."""
         keys = ["ticker", "session"]
         old = held.merge(revised[[*keys, "ingested_at"]].rename(columns={"ingested_at": "replaced_at"}), on=keys)
-        self._insert_new("price_revisions", frames.check("price_revisions", old), "ticker, session, ingested_at")
+        self._put("price_revisions", frames.check("price_revisions", old), (*keys, "ingested_at"))
 
-    def _insert_new(self, table: str, rows: pd.DataFrame, key: str) -> Upserted:
-        if rows.empty:
-            return Upserted(0, 0, 0)
-        if not self.exists(table):
-            self._write(table, rows, mode="append")
-            return Upserted(len(rows), 0, 0)
-        match = " AND ".join(f"t.{name} = s.{name}" for name in key.split(", "))
-        metrics = (
-            DeltaTable(self._uri(table))
-            .merge(_to_arrow(rows), predicate=match, source_alias="s", target_alias="t")
-            .when_not_matched_insert_all()
-            .execute()
-        )
-        inserted = int(metrics["num_target_rows_inserted"])
-        return Upserted(inserted, 0, len(rows) - inserted)
+    def _put(self, table: str, rows: pd.DataFrame, keys: tuple[str, ...]) -> None:
+        """Insert rows, or replace those of the same keys."""
+        held = self._opened(table)
+        if held is None:
+            self.tables.append(table, None, to_arrow(rows), None)
+        else:
+            self.tables.merge(held, to_arrow(rows), " AND ".join(f"t.{key} = s.{key}" for key in keys))
 
-    def _retried(self, write: Callable[[], T]) -> T:
-        """Another writer may have committed first: the whole read-compare-merge is done again, after a wait."""
-        for attempt in range(COMMIT_ATTEMPTS):
-            try:
-                with self._turn():
-                    return write()
-            except CommitFailedError as error:
-                if attempt == COMMIT_ATTEMPTS - 1:
-                    raise StoreError(f"{self.root}: another writer kept committing first: {error}") from error
-                time.sleep(0.05 * 2**attempt)
-        raise AssertionError("unreachable")
+    def _append_new(self, table: str, rows: pd.DataFrame, key: str) -> Upserted:
+        held = self._opened(table)
+        if held is not None:
+            there = self.tables.query_arrow(f"SELECT {key} FROM t", t=held).column(key).cast(pa.string())
+            ours = pa.array(rows[key].to_numpy(dtype=object), pa.string())
+            rows_new = rows[~pc.is_in(ours, value_set=there).to_numpy(zero_copy_only=False)]
+        else:
+            rows_new = rows
+        if len(rows_new):
+            self.tables.append(table, held, to_arrow(rows_new), None)
+        return Upserted(len(rows_new), 0, len(rows) - len(rows_new))
 
 
 def empty(table: str) -> pd.DataFrame:
@@ -298,39 +338,40 @@ def empty(table: str) -> pd.DataFrame:
 def news_id(source: str, url: str, ticker: str, published_at: str, text: str) -> str:
     """The identity of a news item: its source and address, or, without one, its time and text."""
     parts = (source, ticker, url) if url else (source, ticker, published_at, text)
-    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:24]
+    return hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:24]
+
+
+def _reach(rows: pd.DataFrame) -> str:
+    """A condition that holds for every bar that `rows` could meet, and for few others."""
+    first, last = rows["session"].min(), rows["session"].max()
+    where = (
+        f"year BETWEEN {first.year} AND {last.year} "
+        f"AND session BETWEEN DATE '{first:%Y-%m-%d}' AND DATE '{last:%Y-%m-%d}'"
+    )
+    tickers = rows["ticker"].unique()
+    return f"{where} AND ticker IN ({_texts(tickers)})" if len(tickers) <= FEW_TICKERS else where
+
+
+def _texts(values: Iterable[str]) -> str:
+    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+
+
+def _compared(held: pd.DataFrame, rows: pd.DataFrame) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Which of `rows` are new, and which differ in a figure from the held bar of their ticker and session."""
+    if held.empty:
+        return np.ones(len(rows), dtype=bool), np.zeros(len(rows), dtype=bool)
+    keys = ["ticker", "session"]
+    numbered = held[keys].assign(at=np.arange(len(held)))
+    at = rows[keys].merge(numbered, on=keys, how="left")["at"].fillna(-1).to_numpy(dtype=np.int64)
+    figures = list(frames.PRICE_FIGURES)
+    differs = (held[figures].to_numpy()[at] != rows[figures].to_numpy()).any(axis=1)
+    return at < 0, (at >= 0) & differs
 
 
 def _sql(instant: pd.Timestamp) -> str:
     if instant.tzinfo is None:
         raise StoreError(f"as_of {instant} has no time zone; give it one, like 2013-03-01T16:00-05:00")
     return f"TIMESTAMP '{instant.tz_convert('UTC'):%Y-%m-%d %H:%M:%S.%f}Z'"
-
-
-def _to_arrow(rows: pd.DataFrame, with_year: bool = False) -> pa.Table:
-    if with_year:
-        rows = rows.assign(year=rows["session"].dt.year.astype("int32"))
-    table = pa.Table.from_pandas(rows.reset_index(drop=True), preserve_index=False)
-    if "session" in table.column_names:
-        at = table.column_names.index("session")
-        table = table.set_column(at, "session", table.column("session").cast(pa.date32()))
-    for at, field in enumerate(table.schema):
-        if pa.types.is_large_string(field.type):
-            table = table.set_column(at, field.name, table.column(at).cast(pa.string()))
-    return table.replace_schema_metadata(None)
-
-
-def _from_arrow(table: pa.Table) -> pd.DataFrame:
-    kept = table.drop_columns([name for name in ("year",) if name in table.column_names])
-    frame: pd.DataFrame = kept.to_pandas()
-    for name in frame.columns:
-        if name == "session":
-            frame[name] = pd.to_datetime(frame[name]).astype(frames.SESSION)
-        elif isinstance(frame[name].dtype, pd.DatetimeTZDtype):
-            frame[name] = frame[name].dt.tz_convert("UTC").astype(frames.INSTANT)
-        elif frame[name].dtype == object:
-            frame[name] = frame[name].astype("str")
-    return frame
 
 
 def _same(held: pd.DataFrame, rows: pd.DataFrame) -> bool:

@@ -72,11 +72,11 @@ def test_the_sample_is_read_from_it(installed: Path, tmp_path: Path) -> None:
     """With the checkout out of reach: the installed files alone answer."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
-        "from pipeline.config import Config; from pipeline.providers import sample\n"
+        "from pipeline.config import Config; from pipeline.providers import Held, sample\n"
         "assert Path(sample.__file__).is_relative_to(sys.argv[1]), sample.__file__\n"
         "assert sample.PLACES[0].is_file() and not sample.PLACES[1].exists()\n"
         "print_nothing = lambda *said: None\n"
-        "print(sorted(sample.deliver(Config(), print_nothing).prices['ticker'].unique()))\n"
+        "print(sorted(next(sample.deliver(Config(), print_nothing, Held())).prices['ticker'].unique()))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(installed)], cwd=tmp_path, capture_output=True, text=True, check=False

@@ -5,6 +5,7 @@ See data/sample/README.md. The indices belong to the installed package `arch` an
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,7 @@ from arch.data import nasdaq, sp500
 
 from pipeline.config import Config
 from pipeline.errors import DataError
-from pipeline.providers import PRICE_COLUMNS, Delivery
+from pipeline.providers import PRICE_COLUMNS, Delivery, Held
 from pipeline.providers.simulated import headlines
 from pipeline.summary import Progress
 
@@ -24,7 +25,7 @@ INDICES = {"SPX": sp500, "IXIC": nasdaq}
 NOTE = "sample: real prices; every headline is simulated from the prices themselves"
 
 
-def deliver(config: Config, progress: Progress) -> Delivery:
+def deliver(config: Config, progress: Progress, held: Held) -> Iterator[Delivery]:
     """All seven tickers and their simulated headlines, whatever range is asked for.
 
     A headline is drawn from the whole history, so it is the same in every range.
@@ -35,7 +36,7 @@ def deliver(config: Config, progress: Progress) -> Delivery:
     progress("simulating headlines", 1, 2)
     news = headlines(prices, config.universe.calendar, config.models.seed)
     progress("simulating headlines", 2, 2)
-    return Delivery(prices, news, notes=(NOTE,))
+    yield Delivery(prices, news, notes=(NOTE,))
 
 
 def _stocks() -> pd.DataFrame:

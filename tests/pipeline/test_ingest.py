@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import pytest
 from pipeline import ingest
 from pipeline.config import Config, Data, Universe
 from pipeline.errors import DataError, UnknownTickerError
-from pipeline.providers import Delivery
+from pipeline.providers import Delivery, Held
 from pipeline.store import Lake
-from pipeline.summary import Summary, silent
+from pipeline.summary import Progress, Summary, silent
 
 TABLES = ("prices", "news", "quarantine", "price_revisions")
 HEADER = "ticker,date,open,high,low,close,adj_close,volume"
@@ -151,9 +152,9 @@ def test_the_same_headline_twice_is_one(tmp_path: Path) -> None:
 def test_tickers_that_failed_are_left_out_with_their_reason(tmp_path: Path) -> None:
     config = files_config(tmp_path, "A,2013-03-01,1,1,1,1,1,1")
 
-    def half(config: Config, progress: object) -> Delivery:
-        whole = ingest.configured(config)(config, silent)
-        return Delivery(whole.prices, failed={"B": "too many requests"})
+    def half(config: Config, progress: Progress, held: Held) -> Iterator[Delivery]:
+        yield from ingest.configured(config)(config, silent, held)
+        yield Delivery(failed={"B": "too many requests"})
 
     summary = ingest.run(config, provider=half)
     assert summary.left_out == ("B (too many requests)",)

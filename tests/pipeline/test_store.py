@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features import frames
-from pipeline import store
+from pipeline import delta
 from pipeline.errors import StoreError
 from pipeline.store import Lake, Upserted, empty, news_id
 
@@ -115,8 +115,8 @@ def test_counts_add_up(lake: Lake) -> None:
 def test_nothing_is_written_for_nothing(lake: Lake) -> None:
     assert lake.upsert_prices(bars([])) == Upserted(0, 0, 0)
     assert lake.add_news(headlines([])) == Upserted(0, 0, 0)
-    assert lake.quarantine("prices", [], [], "x.csv") == 0
-    assert not lake.root.exists()
+    assert lake.quarantine("prices", [], [], []) == 0
+    assert not Path(lake.root).exists()
 
 
 # -- revisions and as-of --------------------------------------------------------------------------------------
@@ -200,9 +200,9 @@ def test_as_of_without_a_zone_is_refused(lake: Lake) -> None:
 
 def test_a_rejected_row_is_kept_once_with_its_text(lake: Lake) -> None:
     row = 'AAPL,2012-01-03,"1,5",x\n'
-    assert lake.quarantine("prices", ["open is not a number"], [row], "my.csv") == 1
-    assert lake.quarantine("prices", ["open is not a number"], [row], "my.csv") == 0
-    assert lake.quarantine("prices", ["open is not a number"], [row], "other.csv") == 1
+    assert lake.quarantine("prices", ["open is not a number"], [row], ["my.csv"]) == 1
+    assert lake.quarantine("prices", ["open is not a number"], [row], ["my.csv"]) == 0
+    assert lake.quarantine("prices", ["open is not a number"], [row], ["other.csv"]) == 1
     held = lake.read("quarantine", order_by="source")
     assert held["row"].tolist() == [row, row]
     assert held["source"].tolist() == ["my.csv", "other.csv"]
@@ -281,11 +281,11 @@ def test_two_writers_at_the_same_moment_both_land(tmp_path: Path) -> None:
 
 def test_another_writer_that_never_stops_is_an_error(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     def lost() -> None:
-        raise store.CommitFailedError("conflict")
+        raise CommitFailedError("conflict")
 
-    monkeypatch.setattr(store.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(delta.time, "sleep", lambda seconds: None)
     with pytest.raises(StoreError, match="another writer kept committing first"):
-        lake._retried(lost)
+        lake.tables.committed(lost)
 
 
 def test_a_lake_that_cannot_be_made(tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_a_lake_that_cannot_be_made(tmp_path: Path) -> None:
 
 def test_another_schema_is_refused(lake: Lake) -> None:
     lake.upsert_prices(bars([("A", 0)]))
-    (lake.root / "lake.json").write_text('{"schema_version": 99}')
+    (Path(lake.root) / "lake.json").write_text('{"schema_version": 99}')
     with pytest.raises(StoreError, match=r"has lake schema 99, this program reads 1; .*\[data\] lake"):
         Lake(lake.root)
 
@@ -332,7 +332,7 @@ def test_two_rows_of_one_key_are_refused(lake: Lake) -> None:
 
 def test_prices_lie_in_partitions_of_a_year(lake: Lake) -> None:
     lake.upsert_prices(bars([("A", 0), ("A", 7)]))
-    assert DeltaTable(str(lake.root / "prices")).metadata().partition_columns == ["year"]
+    assert lake.tables.open("prices").metadata().partition_columns == ["year"]
     assert "year" not in lake.prices()
     assert lake.prices().dtypes.astype(str).to_dict() == {
         name: str(np.dtype(dtype)) if dtype == "float64" else dtype for name, dtype in frames.COLUMNS["prices"].items()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +13,7 @@ import pytest
 from pipeline import featurize, ingest, train
 from pipeline.config import Config
 from pipeline.errors import StoreError, TooLittleHistoryError
-from pipeline.providers import Delivery
+from pipeline.providers import Delivery, Held
 from pipeline.providers.simulated import headlines
 from pipeline.registry import Registry
 from pipeline.store import Lake
@@ -22,9 +24,9 @@ from tests.conftest import MakePrices
 def run_all(config: Config, prices: pd.DataFrame) -> tuple[Lake, str]:
     """Prices and the headlines that recap them, through features and training."""
 
-    def deliver(config: Config, progress: Progress) -> Delivery:
+    def deliver(config: Config, progress: Progress, held: Held) -> Iterator[Delivery]:
         bars = prices.drop(columns=["known_at", "ingested_at"])
-        return Delivery(bars, headlines(bars, "XNYS", 0))
+        yield Delivery(bars, headlines(bars, "XNYS", 0))
 
     ingest.run(config, provider=deliver)
     lake = Lake(config.data.lake)

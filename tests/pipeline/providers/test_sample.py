@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.config import Config
+from pipeline.config import Config, Universe
 from pipeline.errors import DataError
-from pipeline.providers import PRICE_COLUMNS, Delivery, checks, sample
+from pipeline.providers import PRICE_COLUMNS, Delivery, Held, checks, sample
 from pipeline.summary import silent
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture(scope="module")
 def delivery() -> Delivery:
-    return sample.deliver(Config(), silent)
+    return next(sample.deliver(Config(), silent, Held()))
 
 
 def test_seven_tickers_with_the_ranges_of_the_data_card(delivery: Delivery) -> None:
@@ -40,7 +40,7 @@ def test_seven_tickers_with_the_ranges_of_the_data_card(delivery: Delivery) -> N
 
 
 def test_every_row_passes_the_checks_of_the_users_own_files(delivery: Delivery) -> None:
-    good, why = checks.check_prices(delivery.prices, "XNYS")
+    good, why = checks.check_prices(delivery.prices, Universe())
     assert (why == "").all()
     pd.testing.assert_frame_equal(good, delivery.prices)
     assert {name: str(dtype) for name, dtype in delivery.prices.dtypes.items()} == PRICE_COLUMNS
@@ -81,7 +81,7 @@ def test_the_builder_gives_the_same_rows() -> None:
 def test_a_missing_sample_is_a_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sample, "PLACES", (tmp_path / "a.parquet", tmp_path / "b.parquet"))
     with pytest.raises(DataError, match=r"the sample is not there, neither .*a\.parquet nor .*b\.parquet; reinstall"):
-        sample.deliver(Config(), silent)
+        next(sample.deliver(Config(), silent, Held()))
 
 
 def test_an_installed_wheel_is_looked_at_first() -> None:

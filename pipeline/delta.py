@@ -18,10 +18,8 @@ from typing import TypeVar
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.fs
 from deltalake import CommitProperties, DeltaTable, QueryBuilder, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
-from deltalake.fs import DeltaStorageHandler
 
 from features import frames
 from pipeline.errors import StoreError
@@ -30,7 +28,7 @@ COMMIT_ATTEMPTS = 12
 FIRST_WAIT = 0.05
 """Seconds before a commit is tried again; doubled each time up to LONGEST_WAIT, plus up to as much at random."""
 LONGEST_WAIT = 2.0
-MARKER = "lake.json"
+MARKER = "lake"
 PATIENCE = {"max_retries": "4", "retry_timeout": "30s", "connect_timeout": "10s", "timeout": "60s"}
 """How long the client of an object store tries, unless the options say otherwise; its own default is minutes."""
 NEXT_VERSION_ONLY = CommitProperties(max_commit_retries=0)
@@ -166,26 +164,22 @@ class Tables:
         raise AssertionError("unreachable")
 
     def read_marker(self) -> dict[str, int] | None:
-        """The lake's own small file; None where nothing was written yet."""
-        if not self.is_remote:
-            file = Path(self.root) / MARKER
-            return json.loads(file.read_text()) if file.is_file() else None
-        try:
-            with self._files().open_input_stream(MARKER) as stream:
-                held: dict[str, int] = json.loads(stream.read())
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StoreError(f"the lake at {self.root} cannot be read: {_line(error)}") from error
-        return held
+        """The lake's own notes; None where nothing was written yet."""
+        if self.is_remote:
+            if not self.exists(MARKER):
+                return None
+            notes = self.query_arrow("SELECT * FROM t", t=self.open(MARKER)).to_pylist()
+            return {row["key"]: row["value"] for row in notes}
+        file = Path(self.root) / f"{MARKER}.json"
+        return json.loads(file.read_text()) if file.is_file() else None
 
     def write_marker(self, content: dict[str, int]) -> None:
-        """Write the lake's own small file, whole or not at all."""
+        """Write the lake's own notes, whole or not at all: a small file, or a table where only tables can be."""
         if self.is_remote:
-            with self._files().open_output_stream(MARKER) as stream:
-                stream.write(json.dumps(content).encode())
+            rows = pa.table({"key": list(content), "value": pa.array(content.values(), pa.int64())})
+            self.overwrite(MARKER, rows, None, None)
             return
-        file = Path(self.root) / MARKER
+        file = Path(self.root) / f"{MARKER}.json"
         temporary = file.with_suffix(".tmp")
         temporary.write_text(json.dumps(content))
         temporary.replace(file)
@@ -194,9 +188,6 @@ class Tables:
 
     def _uri(self, table: str) -> str:
         return f"{self.root.rstrip('/')}/{table}"
-
-    def _files(self) -> pyarrow.fs.PyFileSystem:
-        return pyarrow.fs.PyFileSystem(DeltaStorageHandler(self.root, self.options))
 
     @contextmanager
     def _reading(self, table: str) -> Iterator[None]:

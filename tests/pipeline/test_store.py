@@ -1,23 +1,27 @@
-"""The lake: repeatable, orderless, point-in-time, crash-safe, and shared by writers at the same moment."""
+"""The lake: repeatable, orderless, point-in-time, crash-safe, and shared by writers at the same moment.
+
+Every test runs twice: in a directory, and against an S3-compatible server.
+"""
 
 from __future__ import annotations
 
-import tempfile
 import threading
-from collections.abc import Iterable
+import uuid
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from deltalake.exceptions import CommitFailedError
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features import frames
 from pipeline import delta
 from pipeline.errors import StoreError
 from pipeline.store import Lake, Upserted, empty, news_id
+from tests.pipeline.object_store import BUCKET, s3_server
 
 FIRST = pd.Timestamp("2011-12-28")  # batches cross a year, so a partition
 DAYS = 8
@@ -57,40 +61,64 @@ def content(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.drop(columns=["ingested_at"]).reset_index(drop=True)
 
 
+class Place:
+    """Somewhere to make lakes: a fresh one, or the same one again as another process would open it."""
+
+    def __init__(self, root: str, options: dict[str, str]) -> None:
+        self.root, self.options = root, options
+
+    def new(self) -> Lake:
+        return self.open(f"{self.root}/{uuid.uuid4().hex}")
+
+    def open(self, root: str) -> Lake:
+        return Lake(root, self.options)
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[dict[str, str]]:
+    with s3_server() as options:
+        yield options
+
+
+@pytest.fixture(scope="module", params=["directory", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    if request.param == "directory":
+        return Place(str(tmp_path_factory.mktemp("lakes")), {})
+    return Place(f"s3://{BUCKET}/lakes", request.getfixturevalue("s3"))
+
+
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(tmp_path / "lake")
+def lake(place: Place) -> Lake:
+    return place.new()
 
 
 cells = st.lists(st.tuples(st.sampled_from("ABC"), st.integers(0, DAYS - 1)), min_size=1, max_size=12, unique=True)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None)
 @given(batches=st.lists(cells, min_size=1, max_size=4), data=st.data())
 def test_batches_in_any_order_overlap_and_repetition_give_the_same_content(
-    batches: list[list[tuple[str, int]]], data: st.DataObject
+    place: Place, batches: list[list[tuple[str, int]]], data: st.DataObject
 ) -> None:
     again = data.draw(st.lists(st.sampled_from(batches), max_size=2))
     order = data.draw(st.permutations([*batches, *again]))
-    with tempfile.TemporaryDirectory() as directory:
-        lake = Lake(Path(directory))
-        counts = [lake.upsert_prices(bars(batch)) for batch in order]
-        distinct = sorted({cell for batch in batches for cell in batch})
-        pd.testing.assert_frame_equal(content(lake.prices()), content(bars(distinct)))
-        assert sum(count.inserted for count in counts) == len(distinct)
-        assert sum(count.revised for count in counts) == 0
-        assert not lake.exists("price_revisions")
+    lake = place.new()
+    counts = [lake.upsert_prices(bars(batch)) for batch in order]
+    distinct = sorted({cell for batch in batches for cell in batch})
+    pd.testing.assert_frame_equal(content(lake.prices()), content(bars(distinct)))
+    assert sum(count.inserted for count in counts) == len(distinct)
+    assert sum(count.revised for count in counts) == 0
+    assert not lake.exists("price_revisions")
 
 
 @settings(max_examples=15, deadline=None)
 @given(batches=st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=6, unique=True), min_size=1, max_size=4))
-def test_news_collapses_by_its_identity(batches: list[list[int]]) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        lake = Lake(Path(directory))
-        for batch in batches:
-            lake.add_news(headlines(batch))
-        distinct = sorted({number for batch in batches for number in batch})
-        assert lake.news()["title"].tolist() == [f"headline {number}" for number in distinct]
+def test_news_collapses_by_its_identity(place: Place, batches: list[list[int]]) -> None:
+    lake = place.new()
+    for batch in batches:
+        lake.add_news(headlines(batch))
+    distinct = sorted({number for batch in batches for number in batch})
+    assert lake.news()["title"].tolist() == [f"headline {number}" for number in distinct]
 
 
 def test_the_same_rows_again_leave_every_version_alone(lake: Lake) -> None:
@@ -116,7 +144,8 @@ def test_nothing_is_written_for_nothing(lake: Lake) -> None:
     assert lake.upsert_prices(bars([])) == Upserted(0, 0, 0)
     assert lake.add_news(headlines([])) == Upserted(0, 0, 0)
     assert lake.quarantine("prices", [], [], []) == 0
-    assert not Path(lake.root).exists()
+    assert lake.versions(("prices", "news", "quarantine")) == {}
+    assert lake.tables.read_marker() is None
 
 
 # -- revisions and as-of --------------------------------------------------------------------------------------
@@ -158,35 +187,32 @@ deliveries = st.lists(
 
 
 @settings(max_examples=25, deadline=None)
-@given(deliveries)
-def test_as_of_is_what_one_would_have_read_then(batches: list[dict[tuple[str, int], float]]) -> None:
+@given(batches=deliveries)
+def test_as_of_is_what_one_would_have_read_then(place: Place, batches: list[dict[tuple[str, int], float]]) -> None:
     """Replayed against plain lists: nothing known later, no revision before we saw it, every version once."""
     history: dict[tuple[str, int], list[tuple[pd.Timestamp, float]]] = {}
     first_seen = pd.Timestamp("2012-02-01T12:00Z")
     seen = [first_seen + pd.Timedelta(days=n) for n in range(len(batches))]
-    with tempfile.TemporaryDirectory() as directory:
-        lake = Lake(Path(directory))
-        for at, batch in zip(seen, batches, strict=True):
-            rows = pd.concat([bars([cell], close, str(at)) for cell, close in batch.items()], ignore_index=True)
-            lake.upsert_prices(rows)
-            for row in rows.itertuples():
-                versions = history.setdefault((row.ticker, row.session), [])
-                if not versions or versions[-1][1] != row.close:
-                    versions.append((at, row.close))
-        replaced = sum(len(versions) - 1 for versions in history.values())
-        assert replaced == (len(lake.read("price_revisions")) if lake.exists("price_revisions") else 0)
-        known = [FIRST.tz_localize("UTC") + pd.Timedelta(days=day, hours=21) for day in (0, 2)]
-        for as_of in (*known, *seen, *(at - pd.Timedelta(microseconds=1) for at in seen)):
-            found = lake.prices(as_of)
-            assert (found["known_at"] <= as_of).all()
-            expected = {}
-            for (ticker, session), versions in history.items():
-                if session.tz_localize("UTC") + pd.Timedelta(hours=21) <= as_of:
-                    by_then = [close for at, close in versions if at <= as_of]
-                    expected[ticker, session] = by_then[-1] if by_then else versions[0][1]
-            assert (
-                dict(zip(zip(found["ticker"], found["session"], strict=True), found["close"], strict=True)) == expected
-            )
+    lake = place.new()
+    for at, batch in zip(seen, batches, strict=True):
+        rows = pd.concat([bars([cell], close, str(at)) for cell, close in batch.items()], ignore_index=True)
+        lake.upsert_prices(rows)
+        for row in rows.itertuples():
+            versions = history.setdefault((row.ticker, row.session), [])
+            if not versions or versions[-1][1] != row.close:
+                versions.append((at, row.close))
+    replaced = sum(len(versions) - 1 for versions in history.values())
+    assert replaced == (len(lake.read("price_revisions")) if lake.exists("price_revisions") else 0)
+    known = [FIRST.tz_localize("UTC") + pd.Timedelta(days=day, hours=21) for day in (0, 2)]
+    for as_of in (*known, *seen, *(at - pd.Timedelta(microseconds=1) for at in seen)):
+        found = lake.prices(as_of)
+        assert (found["known_at"] <= as_of).all()
+        expected = {}
+        for (ticker, session), versions in history.items():
+            if session.tz_localize("UTC") + pd.Timedelta(hours=21) <= as_of:
+                by_then = [close for at, close in versions if at <= as_of]
+                expected[ticker, session] = by_then[-1] if by_then else versions[0][1]
+        assert dict(zip(zip(found["ticker"], found["session"], strict=True), found["close"], strict=True)) == expected
 
 
 def test_as_of_without_a_zone_is_refused(lake: Lake) -> None:
@@ -254,7 +280,8 @@ def test_a_crash_between_revision_and_merge_neither_loses_nor_doubles(
     assert lake.read("price_revisions")["close"].tolist() == [10.01]
 
 
-def test_two_writers_at_the_same_moment_both_land(tmp_path: Path) -> None:
+def test_writers_at_the_same_moment_all_land(place: Place) -> None:
+    root = place.new().root
     start = threading.Barrier(4)
     errors: list[BaseException] = []
 
@@ -262,8 +289,8 @@ def test_two_writers_at_the_same_moment_both_land(tmp_path: Path) -> None:
         try:
             start.wait()
             for day in range(3):
-                Lake(tmp_path).upsert_prices(bars([(ticker, day), ("SHARED", day)]))
-                Lake(tmp_path).add_news(headlines([day, ord(ticker)]))
+                place.open(root).upsert_prices(bars([(ticker, day), ("SHARED", day)]))
+                place.open(root).add_news(headlines([day, ord(ticker)]))
         except BaseException as error:  # noqa: BLE001 - whatever ended the thread is shown below
             errors.append(error)
 
@@ -273,10 +300,10 @@ def test_two_writers_at_the_same_moment_both_land(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert errors == []
-    held = Lake(tmp_path).prices()
+    held = place.open(root).prices()
     assert held.groupby("ticker").size().to_dict() == {"A": 3, "B": 3, "C": 3, "D": 3, "SHARED": 3}
-    assert len(Lake(tmp_path).news()) == 3 + 4
-    assert not Lake(tmp_path).exists("price_revisions")
+    assert len(place.open(root).news()) == 3 + 4
+    assert not place.open(root).exists("price_revisions")
 
 
 def test_another_writer_that_never_stops_is_an_error(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,11 +321,12 @@ def test_a_lake_that_cannot_be_made(tmp_path: Path) -> None:
         Lake(tmp_path / "file").upsert_prices(bars([("A", 0)]))
 
 
-def test_another_schema_is_refused(lake: Lake) -> None:
+def test_another_schema_is_refused(place: Place) -> None:
+    lake = place.new()
     lake.upsert_prices(bars([("A", 0)]))
-    (Path(lake.root) / "lake.json").write_text('{"schema_version": 99}')
+    lake.tables.write_marker({"schema_version": 99})
     with pytest.raises(StoreError, match=r"has lake schema 99, this program reads 1; .*\[data\] lake"):
-        Lake(lake.root)
+        place.open(lake.root)
 
 
 def test_a_table_that_was_never_written(lake: Lake) -> None:

@@ -14,10 +14,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, QueryBuilder, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
@@ -34,6 +35,15 @@ PATIENCE = {"max_retries": "4", "retry_timeout": "30s", "connect_timeout": "10s"
 NEXT_VERSION_ONLY = CommitProperties(max_commit_retries=0)
 
 T = TypeVar("T")
+
+
+class Size(NamedTuple):
+    """One table: its Delta version, its rows, its files and their bytes."""
+
+    version: int
+    rows: int
+    files: int
+    bytes: int
 
 
 class Tables:
@@ -184,6 +194,33 @@ class Tables:
         temporary.write_text(json.dumps(content))
         temporary.replace(file)
 
+    # -- upkeep -------------------------------------------------------------------------------------------
+
+    def size(self, table: str) -> Size:
+        """How much a table holds, now."""
+        held = self.open(table)
+        actions = pa.table(held.get_add_actions(flatten=True))
+        rows, stored = (pc.sum(actions.column(name)).as_py() or 0 for name in ("num_records", "size_bytes"))
+        return Size(held.version(), rows, actions.num_rows, stored)
+
+    def compact(self, table: str) -> tuple[int, int]:
+        """Merge the small files that many writes leave; every version stays readable.
+
+        Returns:
+            The number of files before and after.
+        """
+        before = len(self.open(table).file_uris())
+        self.committed(lambda: self.open(table).optimize.compact(commit_properties=NEXT_VERSION_ONLY))
+        return before, len(self.open(table).file_uris())
+
+    def vacuum(self, table: str, days: int) -> int:
+        """Delete the files that no version of the last `days` days needs; older versions cannot be read any more.
+
+        Returns:
+            How many were deleted.
+        """
+        return len(self.open(table).vacuum(days * 24, dry_run=False, enforce_retention_duration=False))
+
     # -- inside -------------------------------------------------------------------------------------------
 
     def _uri(self, table: str) -> str:
@@ -210,6 +247,11 @@ class Tables:
         with lock as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # released when the file closes, also by a crash
             yield
+
+
+def quoted(text: str) -> str:
+    """Text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def to_arrow(rows: pd.DataFrame, with_year: bool = False) -> pa.Table:

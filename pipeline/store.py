@@ -8,7 +8,7 @@ Every stage meets every other one here and nowhere else. How commits keep writer
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -22,7 +22,7 @@ from deltalake import DeltaTable
 
 from features import frames
 from pipeline.config import Data
-from pipeline.delta import NEXT_VERSION_ONLY, Tables, to_arrow
+from pipeline.delta import Tables, quoted, to_arrow
 from pipeline.errors import StoreError
 
 SCHEMA_VERSION = 1
@@ -253,22 +253,12 @@ class Lake:
         self._committed(lambda: self.tables.overwrite(table, arrow, partition, where))
         return True
 
-    def compact(self, table: str) -> tuple[int, int]:
-        """Merge the small files that many writes leave; every version stays readable.
-
-        Returns:
-            The number of files before and after.
-        """
-        before = len(self.tables.open(table).file_uris())
-        self._committed(lambda: self.tables.open(table).optimize.compact(commit_properties=NEXT_VERSION_ONLY))
-        return before, len(self.tables.open(table).file_uris())
-
     def tidy(self) -> None:
         """Compact the tables that ingestion appends to, once they have gathered many small files."""
         for table in ("prices", "news", "quarantine", "price_revisions"):
             held = self._opened(table)
             if held is not None and len(held.file_uris()) > SMALL_FILES + len(held.partitions()):
-                self.compact(table)
+                self.tables.compact(table)
 
     # -- inside -------------------------------------------------------------------------------------------
 
@@ -349,11 +339,7 @@ def _reach(rows: pd.DataFrame) -> str:
         f"AND session BETWEEN DATE '{first:%Y-%m-%d}' AND DATE '{last:%Y-%m-%d}'"
     )
     tickers = rows["ticker"].unique()
-    return f"{where} AND ticker IN ({_texts(tickers)})" if len(tickers) <= FEW_TICKERS else where
-
-
-def _texts(values: Iterable[str]) -> str:
-    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+    return f"{where} AND ticker IN ({', '.join(map(quoted, tickers))})" if len(tickers) <= FEW_TICKERS else where
 
 
 def _compared(held: pd.DataFrame, rows: pd.DataFrame) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:

@@ -58,6 +58,8 @@ _EXTRA_OF = {
             "arch",
             "deltalake",
             "exchange_calendars",
+            "feedparser",
+            "httpx",
             "jinja2",
             "matplotlib",
             "pandas",

@@ -30,6 +30,7 @@ FIRST_WAIT = 0.05
 """Seconds before a commit is tried again; doubled each time up to LONGEST_WAIT, plus up to as much at random."""
 LONGEST_WAIT = 2.0
 MARKER = "lake"
+STORES = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl")
 PATIENCE = {"max_retries": "4", "retry_timeout": "30s", "connect_timeout": "10s", "timeout": "60s"}
 """How long the client of an object store tries, unless the options say otherwise; its own default is minutes."""
 NEXT_VERSION_ONLY = CommitProperties(max_commit_retries=0)
@@ -52,11 +53,17 @@ class Tables:
     Args:
         root: a directory, or the address of an object store like s3://bucket/lake.
         options: storage options of the object store, on top of its environment variables.
+
+    Raises:
+        StoreError: an address of an unknown kind.
     """
 
     def __init__(self, root: str, options: Mapping[str, str]) -> None:
         self.root = root
-        self.is_remote = "://" in root
+        scheme, separator, _ = root.partition("://")
+        if separator and scheme not in STORES:
+            raise StoreError(f"{root}: unknown kind of object store {scheme}://; use {', '.join(STORES)}")
+        self.is_remote = bool(separator)
         # A store without conditional writes cannot tell two writers apart: S3 is asked for them by etag.
         remote = {**PATIENCE, "aws_conditional_put": "etag"} if self.is_remote else {}
         self.options = {**remote, **options}
@@ -231,7 +238,8 @@ class Tables:
         try:
             yield
         except (DeltaError, OSError) as error:
-            raise StoreError(f"table {table} of {self.root} cannot be read: {_line(error)}") from error
+            what = f"the lake at {self.root}" if table == MARKER else f"table {table} of {self.root}"
+            raise StoreError(f"{what} cannot be read: {_line(error)}") from error
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

@@ -117,8 +117,10 @@ def calendar(config: Config) -> Check:
 
 
 def lake(config: Config) -> Check:
-    """Whether the lake can be written, or its directory made."""
+    """Whether the lake can be written, or its directory made; of an object store, whether it answers."""
     root = Path(config.data.lake)
+    if "://" in config.data.lake:
+        return _tables(config)
     nearest = next(path for path in (root, *root.resolve().parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=nearest):
@@ -127,15 +129,20 @@ def lake(config: Config) -> Check:
         return Check("lake", "BROKEN", f"{root} cannot be written: {error.strerror}")
     if not root.exists():
         return Check("lake", "ok", f"{root} (made by the first ingest)")
+    return _tables(config)
+
+
+def _tables(config: Config) -> Check:
     try:
         from pipeline.store import Lake
 
-        tables = [name for name in ("prices", "news", "features") if Lake(root).exists(name)]
+        lake = Lake.of(config.data)
+        tables = [name for name in ("prices", "news", "features") if lake.exists(name)]
     except ImportError as error:
         return Check("lake", "no", f"not checked: {error.name} is not installed")
     except StoreError as error:
         return Check("lake", "BROKEN", str(error))
-    return Check("lake", "ok", f"{root}: {', '.join(tables) or 'no tables yet'}")
+    return Check("lake", "ok", f"{lake.root}: {', '.join(tables) or 'no tables yet'}")
 
 
 def network(url: str, seconds: float = NETWORK_SECONDS) -> Check:

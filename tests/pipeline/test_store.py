@@ -321,6 +321,16 @@ def test_a_lake_that_cannot_be_made(tmp_path: Path) -> None:
         Lake(tmp_path / "file").upsert_prices(bars([("A", 0)]))
 
 
+def test_a_store_that_does_not_answer_is_an_error_in_time() -> None:
+    """Four tries, not the minutes that the client of the store would take by itself."""
+    options = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ALLOW_HTTP": "true", "AWS_REGION": "x"}
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    with pytest.raises(StoreError, match=r"the lake at s3://nowhere/lake cannot be read: .*Connection refused"):
+        Lake("s3://nowhere/lake", options | keys)
+    with pytest.raises(StoreError, match=r"gopher://x/y: unknown kind of object store gopher://; use s3, "):
+        Lake("gopher://x/y")
+
+
 def test_another_schema_is_refused(place: Place) -> None:
     lake = place.new()
     lake.upsert_prices(bars([("A", 0)]))

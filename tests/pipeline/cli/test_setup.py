@@ -232,7 +232,7 @@ def test_a_lake_that_cannot_be_written(settings: Config, tmp_path: Path) -> None
     assert doctor.lake(settings).detail.endswith("(made by the first ingest)")
     (tmp_path / "file").write_text("")
     blocked = settings.model_copy(
-        update={"data": settings.data.model_copy(update={"lake": tmp_path / "file" / "lake"})}
+        update={"data": settings.data.model_copy(update={"lake": str(tmp_path / "file" / "lake")})}
     )
     assert doctor.lake(blocked).mark == "BROKEN"
 
@@ -241,7 +241,7 @@ def test_the_lake_is_described(settings: Config, prices: pd.DataFrame) -> None:
     lake = Lake(settings.data.lake)
     lake.upsert_prices(prices)
     assert doctor.lake(settings).detail == f"{lake.root}: prices"
-    (lake.root / "lake.json").write_text('{"schema_version": 99}')
+    (Path(lake.root) / "lake.json").write_text('{"schema_version": 99}')
     assert doctor.lake(settings).mark == "BROKEN"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
+from functools import lru_cache
 
 import exchange_calendars
 import numpy as np
@@ -17,6 +18,7 @@ Date = str | dt.date | np.datetime64
 
 NONE = "none"
 DAY = pd.Timedelta(days=1)
+EARLIEST, LATEST = pd.Timestamp("1900-01-01"), pd.Timestamp("2200-01-01")
 
 
 class CalendarError(ValueError):
@@ -45,7 +47,7 @@ def calendar_sessions(name: str, first: Date, last: Date) -> tuple[pd.DatetimeIn
     margin = pd.Timedelta(days=14)
     asked = f"{start:%Y-%m-%d} to {end:%Y-%m-%d}"
     try:
-        calendar = exchange_calendars.get_calendar(name, start=start - margin, end=end + margin)
+        calendar = _calendar(name, *_whole_years(name, start - margin, end + margin))
     except ValueError as error:
         raise CalendarError(f"calendar {name} does not cover {asked}: {error}") from error
     closes = calendar.closes.loc[start:end]
@@ -91,21 +93,41 @@ def bounds(name: str) -> tuple[pd.Timestamp, pd.Timestamp]:
     Raises:
         CalendarError: unknown name.
     """
-    ends = pd.Timestamp("1900-01-01"), pd.Timestamp("2200-01-01")
     if name == NONE:
-        return ends
+        return EARLIEST, LATEST
     _check_name(name)
-    calendar = type(exchange_calendars.get_calendar(name))
-    found = calendar.bound_min(), calendar.bound_max()
+    first, last = _limits(name)
     margin = pd.Timedelta(days=21)  # more than `calendar_sessions` adds by itself
-    return (
-        ends[0] if found[0] is None else found[0] + margin,
-        ends[1] if found[1] is None else found[1] - margin,
-    )
+    return max(first + margin, EARLIEST), min(last - margin, LATEST)
+
+
+@lru_cache(maxsize=32)
+def _limits(name: str) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """The first and the last date for which the library knows the exchange's holidays."""
+    calendar = type(exchange_calendars.get_calendar(name))
+    return calendar.bound_min() or pd.Timestamp("1800-01-01"), calendar.bound_max() or pd.Timestamp("2250-01-01")
+
+
+def _whole_years(name: str, start: pd.Timestamp, end: pd.Timestamp) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """A range widened to whole years as far as the calendar reaches, so that most ranges share one calendar."""
+    first, last = _limits(name)
+    opening, closing = pd.Timestamp(start.year, 1, 1), pd.Timestamp(end.year, 12, 31)
+    return min(start, max(opening, first)), max(end, min(closing, last))
+
+
+@lru_cache(maxsize=32)
+def _calendar(name: str, start: pd.Timestamp, end: pd.Timestamp) -> exchange_calendars.ExchangeCalendar:
+    """Building one takes a tenth of a second, and an ingestion asks for the same one with every batch."""
+    return exchange_calendars.get_calendar(name, start=start, end=end)
 
 
 def _check_name(name: str) -> None:
-    known = exchange_calendars.get_calendar_names(include_aliases=True)
+    known = _names()
     if name not in known:
         near = difflib.get_close_matches(name.upper(), known, n=3, cutoff=0.4) or ["XNYS", "XLON", "24/7"]
         raise CalendarError(f"unknown exchange calendar {name!r}; did you mean {', '.join(near)}?")
+
+
+@lru_cache(maxsize=1)
+def _names() -> tuple[str, ...]:
+    return tuple(exchange_calendars.get_calendar_names(include_aliases=True))

@@ -43,7 +43,7 @@ def check_prices(raw: pd.DataFrame, universe: Universe) -> tuple[pd.DataFrame, p
     Raises:
         DataError: a calendar is unknown.
     """
-    rows = pd.DataFrame({"ticker": raw["ticker"].astype("str").str.strip(), "session": parse_dates(raw["session"])})
+    rows = pd.DataFrame({"ticker": as_text(raw["ticker"]).str.strip(), "session": parse_dates(raw["session"])})
     why = pd.Series("", index=raw.index, dtype="str")
     _reject(why, rows["ticker"] == "", "no ticker")
     _reject(why, rows["session"].isna(), "session is no date like 2013-03-01")
@@ -72,6 +72,14 @@ def check_prices(raw: pd.DataFrame, universe: Universe) -> tuple[pd.DataFrame, p
     return rows.loc[why == "", list(PRICE_COLUMNS)].astype(PRICE_COLUMNS), why
 
 
+def as_text(values: pd.Series) -> pd.Series:
+    """Any values as text; what UTF-8 cannot hold (half a surrogate pair, as JSON may spell) as its escape."""
+    try:
+        return values.astype("str")
+    except UnicodeEncodeError:
+        return values.map(lambda value: str(value).encode("utf-8", "backslashreplace").decode()).astype("str")
+
+
 def parse_dates(values: pd.Series) -> pd.Series:
     """The dates of ISO text (2013-03-01, 20130301, a time after it is dropped) or of datetimes; NaT where none.
 
@@ -80,7 +88,7 @@ def parse_dates(values: pd.Series) -> pd.Series:
     if isinstance(values.dtype, pd.DatetimeTZDtype):
         values = values.dt.tz_localize(None)
     elif not pd.api.types.is_datetime64_any_dtype(values):
-        text = values.astype("str").str.strip().str.extract(_DATE, expand=False).str.replace("-", "")
+        text = as_text(values).str.strip().str.extract(_DATE, expand=False).str.replace("-", "")
         values = pd.to_datetime(text, format="%Y%m%d", errors="coerce")
     dates: pd.Series = values.astype(frames.SESSION).dt.normalize()
     return dates
@@ -105,7 +113,7 @@ def parse_published(values: pd.Series, zone: dt.tzinfo) -> tuple[pd.Series, pd.S
         return at, at
     if pd.api.types.is_datetime64_any_dtype(values):
         values = values.dt.strftime("%Y-%m-%dT%H:%M:%S.%f")
-    text = values.astype("str").str.strip()
+    text = as_text(values).str.strip()
     zoned = text.str.contains(_ZONE)
     dated = text.str.match(_DATE_ONLY)
     midnight = ~zoned & text.str.contains(_MIDNIGHT)
@@ -139,7 +147,7 @@ def _utc(local: pd.Series, zone: dt.tzinfo) -> pd.Series:
 def _figures(values: pd.Series, name: str) -> pd.Series:
     numbers = pd.to_numeric(values, errors="coerce").astype("float64")
     if name in WHEN_EMPTY:
-        blank = values.isna() | (values.astype("str").str.strip() == "")
+        blank = values.isna() | (as_text(values).str.strip() == "")
         numbers = numbers.mask(blank, WHEN_EMPTY[name])
     return numbers.mask(numbers == 0, 1.0) if name == "split" else numbers
 

@@ -1,141 +1,50 @@
-"""The real yfinance client, talking to a local server that replays Yahoo's answers."""
+"""Prices through the real yfinance client: what a bar looks like, what is asked for, split and dividend in between."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import pandas as pd
 import pytest
-import yfinance
-from curl_cffi import requests
-from yfinance.data import YfData
 
-from pipeline.config import Config, Data, Universe
-from pipeline.errors import NetworkError, ProviderError, RateLimitError, UnknownTickerError, UsageError
-from pipeline.providers.yahoo import Yahoo
-from pipeline.summary import silent
-
-Answer = tuple[int, str]
-Respond = Callable[[str, dict[str, list[str]]], Answer]
-DAYS = pd.date_range("2013-02-25", "2013-03-01", freq="B", tz="America/New_York") + pd.Timedelta("9h30min")
-
-
-class Replay(ThreadingHTTPServer):
-    """Answers chart requests through `respond`, counts them by ticker, and knows a crumb."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.respond: Respond = lambda ticker, query: (200, chart(ticker))
-        self.asked: dict[str, int] = {}
-        self.queries: list[dict[str, list[str]]] = []
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Replay
-
-    def do_GET(self) -> None:
-        url = urlsplit(self.path)
-        if "/v8/finance/chart/" in url.path:
-            ticker = url.path.rsplit("/", 1)[1]
-            self.server.asked[ticker] = self.server.asked.get(ticker, 0) + 1
-            self.server.queries.append(parse_qs(url.query))
-            status, body = self.server.respond(ticker, parse_qs(url.query))
-        elif "getcrumb" in url.path:
-            status, body = 200, "crumb"
-        else:
-            status, body = 404, "{}"
-        data = body.encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-class Redirected(requests.Session):
-    """A curl_cffi session that sends every request to one local port instead."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__()
-        self._port = port
-
-    def request(self, method: Any, url: str, *args: Any, **kwargs: Any) -> Any:
-        parts = urlsplit(url)
-        local = f"http://127.0.0.1:{self._port}{parts.path}" + (f"?{parts.query}" if parts.query else "")
-        return super().request(method, local, *args, **kwargs)
-
-
-def chart(ticker: str, close: list[float | None] | None = None, days: pd.DatetimeIndex = DAYS) -> str:
-    closes = close if close is not None else [100.0 + i for i in range(len(days))]
-    stamps = [int(day.timestamp()) for day in days]
-    quote = {
-        "open": closes,
-        "high": [None if c is None else c + 1 for c in closes],
-        "low": [None if c is None else c - 1 for c in closes],
-        "close": closes,
-        "volume": [None if c is None else 1000 for c in closes],
-    }
-    adjusted = [None if c is None else c / 2 for c in closes]
-    events: dict[str, Any] = {}
-    if len(stamps) > 2:
-        events = {
-            "dividends": {str(stamps[1]): {"amount": 0.5, "date": stamps[1]}},
-            "splits": {str(stamps[2]): {"date": stamps[2], "numerator": 2, "denominator": 1, "splitRatio": "2:1"}},
-        }
-    meta = {
-        "currency": "USD", "symbol": ticker, "exchangeTimezoneName": "America/New_York", "timezone": "EST",
-        "instrumentType": "EQUITY", "priceHint": 2, "validRanges": ["1d", "1mo", "max"], "dataGranularity": "1d",
-        "firstTradeDate": stamps[0] if stamps else None, "gmtoffset": -18000, "range": "", "exchangeName": "NYQ",
-        "regularMarketTime": stamps[-1] if stamps else 0,
-        "currentTradingPeriod": {
-            name: {"timezone": "EST", "start": 0, "end": 0, "gmtoffset": -18000} for name in ("pre", "regular", "post")
-        },
-    }  # fmt: skip
-    result: dict[str, Any] = {"meta": meta, "indicators": {"quote": [quote], "adjclose": [{"adjclose": adjusted}]}}
-    if stamps:
-        result |= {"timestamp": stamps, "events": events}
-    else:
-        result["indicators"] = {"quote": [{}], "adjclose": [{}]}
-    return json.dumps({"chart": {"result": [result], "error": None}})
-
-
-UNKNOWN = json.dumps(
-    {"chart": {"result": None, "error": {"code": "Not Found", "description": "No data found, symbol may be delisted"}}}
+from features.calendars import calendar_sessions
+from pipeline.providers import Held
+from tests.pipeline.providers.yahoo_replay import (
+    BUSY,
+    DAYS,
+    NEW_YORK,
+    NO_DATA,
+    Answer,
+    Replay,
+    bars,
+    chart,
+    held,
+    only,
+    replay_bars,
+    replaying,
+    yahoo,
 )
+
+SESSIONS = calendar_sessions("XNYS", "2012-11-01", "2013-03-28")[0]
+OPENS = SESSIONS.tz_localize(NEW_YORK) + pd.Timedelta("9h30min")
+TODAY = f"{pd.Timestamp.now(NEW_YORK):%Y-%m-%d}"
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Replay]:
-    yfinance.set_tz_cache_location(str(tmp_path / "cache"))
-    YfData.cache_get.cache_clear()
-    with Replay() as replay:
-        thread = threading.Thread(target=replay.serve_forever, daemon=True)
-        thread.start()
+    with replaying(tmp_path / "cache") as replay:
         yield replay
-        replay.shutdown()
-        thread.join()
-    YfData.cache_get.cache_clear()
 
 
-def provider(server: Replay, *tickers: str, waits: list[float] | None = None, **universe: Any) -> Yahoo:
-    config = Config(data=Data(provider="yahoo", attempts=3), universe=Universe(tickers=tickers, **universe))
-    slept = waits if waits is not None else []
-    return Yahoo(config, Redirected(server.server_address[1]), slept.append)
+# What a bar looks like.
 
 
 def test_bars_as_the_lake_wants_them(server: Replay) -> None:
-    delivery = provider(server, "AAA").fetch(silent)
+    delivery = only(yahoo(server, "AAA"))
     rows = delivery.prices
     assert rows["session"].dt.strftime("%Y-%m-%d").tolist() == [
         "2013-02-25", "2013-02-26", "2013-02-27", "2013-02-28", "2013-03-01",
@@ -149,97 +58,254 @@ def test_bars_as_the_lake_wants_them(server: Replay) -> None:
     assert "revises the whole history" in delivery.notes[0]
 
 
-def test_the_range_is_asked_for_with_its_last_day(server: Replay) -> None:
-    since, until = dt.date(2013, 2, 25), dt.date(2013, 2, 27)
-    rows = provider(server, "AAA", since=since, until=until).fetch(silent).prices
-    query = server.queries[-1]
-    asked = [pd.Timestamp(int(query[name][0]), unit="s", tz="America/New_York") for name in ("period1", "period2")]
-    assert [at.date() for at in asked] == [since, until + dt.timedelta(days=1)]
-    assert rows["session"].min() == pd.Timestamp("2013-02-25")
-
-
 def test_rows_that_cannot_be_used_are_kept_aside(server: Replay) -> None:
-    days = pd.DatetimeIndex([*DAYS[:2], pd.Timestamp("2013-03-02 09:30", tz="America/New_York")])
-    server.respond = lambda ticker, query: (200, chart(ticker, [100.0, -5.0, 100.0], days))
-    delivery = provider(server, "AAA").fetch(silent)
+    days = pd.DatetimeIndex([*DAYS[:2], pd.Timestamp("2013-03-02 09:30", tz=NEW_YORK)])
+    server.chart = lambda ticker, query: (200, chart(ticker, [100.0, -5.0, 100.0], days))
+    delivery = only(yahoo(server, "AAA"))
     assert len(delivery.prices) == 1
     assert [row.reason for row in delivery.rejected] == ["open is not above zero", "session is none of calendar XNYS"]
     assert json.loads(delivery.rejected[0].row)["close"] == -5.0
     assert {(row.table, row.source) for row in delivery.rejected} == {("prices", "yahoo")}
 
 
+def test_a_ticker_on_another_calendar_keeps_its_weekends(server: Replay) -> None:
+    days = pd.date_range("2013-03-01", "2013-03-04", tz="UTC").tz_convert(NEW_YORK) + pd.Timedelta("12h")
+    server.chart = lambda ticker, query: (200, chart(ticker, [100.0] * 4, days))
+    delivery = only(yahoo(server, "BTC-USD", calendars={"24/7": ("BTC-USD",)}))
+    assert len(delivery.prices) == 4
+    assert delivery.rejected == ()
+
+
 def test_a_bar_in_the_making_waits_for_its_close(server: Replay) -> None:
     # Tomorrow is never over; a weekday of next week is certainly a session in the making.
-    ahead = pd.Timestamp.now("America/New_York").normalize() + pd.Timedelta(days=7, hours=9.5)
-    server.respond = lambda ticker, query: (
+    ahead = pd.Timestamp.now(NEW_YORK).normalize() + pd.Timedelta(days=7, hours=9.5)
+    server.chart = lambda ticker, query: (
         200,
         chart(ticker, [100.0, 101.0, 102.0], DAYS[:2].append(pd.DatetimeIndex([ahead]))),
     )
-    delivery = provider(server, "AAA").fetch(silent)
+    delivery = only(yahoo(server, "AAA"))
     assert len(delivery.prices) == 2
     assert delivery.rejected == ()
 
 
-def test_one_unknown_ticker_does_not_stop_the_others(server: Replay) -> None:
-    server.respond = lambda ticker, query: (404, UNKNOWN) if ticker == "NOPE" else (200, chart(ticker))
-    waits: list[float] = []
-    delivery = provider(server, "AAA", "NOPE", "BBB", waits=waits).fetch(silent)
-    assert delivery.prices["ticker"].unique().tolist() == ["AAA", "BBB"]
-    assert list(delivery.failed) == ["NOPE"]
-    assert "Yahoo does not know it" in delivery.failed["NOPE"]
-    assert waits == [], "an unknown ticker is not asked for again"
+# What is asked for.
 
 
-def test_an_unknown_ticker_alone_is_an_error(server: Replay) -> None:
-    server.respond = lambda ticker, query: (404, UNKNOWN)
-    with pytest.raises(UnknownTickerError, match=r"^NOPE: Yahoo does not know it \(.*\)$"):
-        provider(server, "NOPE").fetch(silent)
+def test_a_first_load_asks_for_all_there_is(server: Replay) -> None:
+    delivery = only(yahoo(server, "AAA"))
+    (asked,) = server.charts()
+    assert asked.path == "/v8/finance/chart/AAA"
+    assert asked.first < "1930"
+    assert asked.end >= TODAY
+    assert server.asked("AAA") == 2, "the time zone of the exchange, and the prices"
+    assert delivery.state == {"yahoo:AAA": '{"since": null}'}
 
 
-def test_no_prices_is_an_error(server: Replay) -> None:
-    server.respond = lambda ticker, query: (200, chart(ticker, [], DAYS[:0]))
-    with pytest.raises(UnknownTickerError, match=r"^AAA: Yahoo (does not know it|has no prices)"):
-        provider(server, "AAA").fetch(silent)
+def test_the_range_is_asked_for_with_its_last_day(server: Replay) -> None:
+    since, until = dt.date(2013, 2, 25), dt.date(2013, 2, 27)
+    delivery = only(yahoo(server, "AAA", since=since, until=until))
+    assert [(asked.first, asked.end) for asked in server.charts()] == [("2013-02-25", "2013-02-28")]
+    assert delivery.prices["session"].min() == pd.Timestamp("2013-02-25")
+    assert delivery.state == {"yahoo:AAA": '{"since": "2013-02-25"}'}
 
 
-def test_too_many_requests(server: Replay) -> None:
-    server.respond = lambda ticker, query: (429, "Too Many Requests")
-    waits: list[float] = []
-    with pytest.raises(RateLimitError, match=r"^AAA: Yahoo answers that requests come too fast.*\(tried 3 times\)$"):
-        provider(server, "AAA", waits=waits).fetch(silent)
-    assert len(waits) == 2
-    assert 1 <= waits[0] <= 2 <= waits[1] <= 4
+def test_an_end_without_a_beginning(server: Replay) -> None:
+    only(yahoo(server, "AAA", until=dt.date(2013, 2, 27)))
+    assert [(asked.first < "1930", asked.end) for asked in server.charts()] == [(True, "2013-02-28")]
 
 
-def test_a_passing_failure_is_tried_again(server: Replay) -> None:
-    def respond(ticker: str, query: dict[str, list[str]]) -> Answer:
-        return (503, "<html>busy</html>") if server.asked[ticker] <= 2 else (200, chart(ticker))
-
-    server.respond = respond
-    waits: list[float] = []
-    assert len(provider(server, "AAA", waits=waits).fetch(silent).prices) == 5
-    assert len(waits) == 1
-
-
-def test_no_network(server: Replay) -> None:
-    config = Config(data=Data(provider="yahoo", attempts=2), universe=Universe(tickers=("AAA",)))
-    with pytest.raises(NetworkError, match=r"^AAA: Yahoo could not be reached \(.*\) \(tried 2 times\)$") as caught:
-        Yahoo(config, Redirected(1), lambda seconds: None).fetch(silent)
-    assert "\n" not in str(caught.value)
+def test_the_same_day_again_asks_for_the_window_only(server: Replay) -> None:
+    server.chart = replay_bars(bars(OPENS))
+    first = only(yahoo(server, "AAA"))
+    assert len(first.prices) == len(OPENS)
+    server.requests.clear()
+    again = only(yahoo(server, "AAA"), held(first))
+    (asked,) = server.charts()
+    assert asked.path == "/v8/finance/chart/AAA"
+    assert asked.first == f"{SESSIONS[-10]:%Y-%m-%d}"
+    assert asked.end >= TODAY
+    assert server.asked("AAA") == 1, "the time zone is known"
+    pd.testing.assert_frame_equal(again.prices, first.prices.tail(10).reset_index(drop=True))
+    assert again.state == first.state
 
 
-def test_an_answer_that_is_no_answer(server: Replay) -> None:
-    server.respond = lambda ticker, query: (200, "<html>Will be right back</html>")
-    with pytest.raises(NetworkError, match=r"^AAA: Yahoo's answer cannot be read"):
-        provider(server, "AAA").fetch(silent)
+def test_the_next_day_asks_for_the_window_and_what_is_new(server: Replay) -> None:
+    server.chart = replay_bars(bars(OPENS[:-3]))
+    first = only(yahoo(server, "AAA"))
+    server.chart = replay_bars(bars(OPENS))
+    server.requests.clear()
+    again = only(yahoo(server, "AAA", data={"recheck_sessions": 5}), held(first, recheck=5))
+    assert [asked.first for asked in server.charts()] == [f"{SESSIONS[-8]:%Y-%m-%d}"]
+    assert again.prices["session"].tolist() == SESSIONS[-8:].tolist()
 
 
-def test_nothing_usable(server: Replay) -> None:
-    server.respond = lambda ticker, query: (200, chart(ticker, [-1.0, -2.0], DAYS[:2]))
-    with pytest.raises(ProviderError, match=r"^AAA: none of Yahoo's 2 rows can be used; the first: open is not above"):
-        provider(server, "AAA").fetch(silent)
+def test_a_correction_of_one_bar_is_delivered_as_it_is(server: Replay) -> None:
+    server.chart = replay_bars(bars(OPENS))
+    first = only(yahoo(server, "AAA"))
+    corrected = bars(OPENS).assign(volume=1000.0)
+    corrected.iloc[-3, corrected.columns.get_loc("close")] += 0.25
+    corrected.iloc[-10, corrected.columns.get_loc("volume")] = 5000.0
+    server.chart = replay_bars(corrected)
+    server.requests.clear()
+    again = only(yahoo(server, "AAA"), held(first))
+    assert len(server.charts()) == 1
+    assert again.prices["close"].iloc[-3] == first.prices["close"].iloc[-3] + 0.25
+    assert again.prices["volume"].iloc[0] == 5000.0
 
 
-def test_tickers_must_be_named(server: Replay) -> None:
-    with pytest.raises(UsageError, match=r"universe.tickers"):
-        provider(server).fetch(silent)
+def test_the_noise_of_float32_is_no_change_of_basis(server: Replay) -> None:
+    server.chart = replay_bars(bars(OPENS))
+    first = only(yahoo(server, "AAA"))
+    server.chart = replay_bars(bars(OPENS).assign(adj_close=lambda f: f["adj_close"] * (1 + 1e-6)))
+    server.requests.clear()
+    only(yahoo(server, "AAA"), held(first))
+    assert len(server.charts()) == 1
+
+
+def after_split(ratio: float = 2.0) -> pd.DataFrame:
+    """As `bars`, split on the last session: everything before it is divided."""
+    frame = bars(OPENS)
+    frame.iloc[:-1, :2] /= ratio
+    frame.iloc[-1, :2] = 50.0 + frame["close"].iloc[-2]
+    frame.iloc[-1, frame.columns.get_loc("split")] = ratio
+    return frame
+
+
+def test_a_split_between_two_downloads(server: Replay) -> None:
+    server.chart = replay_bars(bars(OPENS[:-1]))
+    first = only(yahoo(server, "AAA"))
+    server.chart = replay_bars(after_split())
+    server.requests.clear()
+    again = only(yahoo(server, "AAA"), held(first))
+    window, whole = server.charts()
+    assert window.first == f"{SESSIONS[-11]:%Y-%m-%d}"
+    assert whole.first < "1930"
+    assert len(again.prices) == len(OPENS)
+    assert again.prices["close"].iloc[0] == 50.0
+    assert again.prices["split"].iloc[-1] == 2.0
+    assert "AAA: history rebased (close x 0.5, adj_close x 0.5), asked for again in full" in again.notes
+
+
+def test_a_dividend_between_two_downloads(server: Replay) -> None:
+    server.chart = replay_bars(bars(OPENS[:-1]))
+    first = only(yahoo(server, "AAA", since=SESSIONS[0].date()))
+    paid = bars(OPENS)
+    paid.iloc[:-1, paid.columns.get_loc("adj_close")] *= 0.99
+    paid.iloc[-1, paid.columns.get_loc("dividend")] = 1.0
+    server.chart = replay_bars(paid)
+    server.requests.clear()
+    again = only(yahoo(server, "AAA", since=SESSIONS[0].date()), held(first))
+    assert [asked.first for asked in server.charts()] == [f"{SESSIONS[-11]:%Y-%m-%d}", f"{SESSIONS[0]:%Y-%m-%d}"]
+    np.testing.assert_allclose(again.prices["adj_close"].iloc[0], 99.0)
+    assert again.prices["close"].iloc[0] == 100.0
+    assert "AAA: history rebased (adj_close x 0.99), asked for again in full" in again.notes
+
+
+def test_a_rebased_history_that_cannot_be_had_is_a_failure(server: Replay) -> None:
+    server.chart = replay_bars(bars(OPENS[:-1]))
+    first = only(yahoo(server, "AAA", "BBB"))
+    split, plain = replay_bars(after_split()), replay_bars(bars(OPENS))
+
+    def respond(ticker: str, query: dict[str, str]) -> Answer:
+        if ticker == "BBB":
+            return plain(ticker, query)
+        return (500, BUSY) if int(query["period1"]) < 0 else split(ticker, query)
+
+    server.chart = respond
+    again = only(yahoo(server, "AAA", "BBB"), held(first))
+    assert again.prices["ticker"].unique().tolist() == ["BBB"], "half a new basis would be a jump in the lake"
+    assert list(again.state) == ["yahoo:BBB"]
+    assert again.failed["AAA"].startswith("Yahoo answers with status 500")
+
+
+def test_an_earlier_start_asks_for_all_of_it(server: Replay) -> None:
+    server.chart = replay_bars(bars(OPENS))
+    first = only(yahoo(server, "AAA", since=SESSIONS[20].date()))
+    server.requests.clear()
+    again = only(yahoo(server, "AAA", since=SESSIONS[5].date()), held(first))
+    assert [asked.first for asked in server.charts()] == [f"{SESSIONS[5]:%Y-%m-%d}"]
+    assert len(again.prices) == len(SESSIONS) - 5
+    assert again.state == {"yahoo:AAA": json.dumps({"since": f"{SESSIONS[5]:%Y-%m-%d}"})}
+
+
+def test_a_later_start_is_held_already(server: Replay) -> None:
+    server.chart = replay_bars(bars(OPENS))
+    first = only(yahoo(server, "AAA", since=SESSIONS[5].date()))
+    server.requests.clear()
+    again = only(yahoo(server, "AAA", since=SESSIONS[20].date()), held(first))
+    assert [asked.first for asked in server.charts()] == [f"{SESSIONS[-10]:%Y-%m-%d}"]
+    assert again.state == first.state
+
+
+def test_an_earlier_range_that_does_not_join_leaves_no_hole_unseen(server: Replay) -> None:
+    server.chart = replay_bars(bars(OPENS))
+    first = only(yahoo(server, "AAA", since=SESSIONS[50].date()))
+    apart = only(yahoo(server, "AAA", since=SESSIONS[0].date(), until=SESSIONS[9].date()), held(first))
+    assert len(apart.prices) == 10
+    assert apart.state == first.state, "the sessions between are not held"
+    server.requests.clear()
+    only(yahoo(server, "AAA", since=SESSIONS[0].date()), held(first, apart))
+    assert [asked.first for asked in server.charts()] == [f"{SESSIONS[0]:%Y-%m-%d}"]
+
+
+def test_a_start_after_all_that_is_held_leaves_no_hole_unseen(server: Replay) -> None:
+    server.chart = replay_bars(bars(OPENS))
+    first = only(yahoo(server, "AAA", since=SESSIONS[0].date(), until=SESSIONS[20].date()))
+    apart = only(yahoo(server, "AAA", since=SESSIONS[50].date()), held(first))
+    assert apart.state == {"yahoo:AAA": json.dumps({"since": f"{SESSIONS[50]:%Y-%m-%d}"})}
+
+
+def test_an_end_before_the_window_asks_for_the_range(server: Replay) -> None:
+    server.chart = replay_bars(bars(OPENS))
+    first = only(yahoo(server, "AAA", since=SESSIONS[0].date()))
+    server.requests.clear()
+    again = only(yahoo(server, "AAA", since=SESSIONS[5].date(), until=SESSIONS[9].date()), held(first))
+    assert [(a.first, a.end) for a in server.charts()] == [
+        (f"{SESSIONS[5]:%Y-%m-%d}", f"{SESSIONS[9] + pd.Timedelta(days=1):%Y-%m-%d}")
+    ]
+    assert len(again.prices) == 5
+    assert again.state == first.state
+
+
+@pytest.mark.parametrize("state", [None, "", "{}", "[]", '{"since": 5}', '{"since": "never"}', "null"])
+def test_without_knowing_what_was_asked_for_all_of_it_is(server: Replay, state: str | None) -> None:
+    server.chart = replay_bars(bars(OPENS))
+    first = only(yahoo(server, "AAA"))
+    server.requests.clear()
+    known = {} if state is None else {"yahoo:AAA": state}
+    again = only(yahoo(server, "AAA"), Held(held(first).recent, known))
+    assert [asked.first < "1930" for asked in server.charts()] == [True]
+    assert len(again.prices) == len(OPENS)
+
+
+def test_bars_of_another_source_are_not_yahoos(server: Replay) -> None:
+    server.chart = replay_bars(bars(OPENS))
+    first = only(yahoo(server, "AAA"))
+    before = held(first)
+    server.requests.clear()
+    only(yahoo(server, "AAA"), Held(before.recent.assign(source="mine.csv"), before.state))
+    assert [asked.first < "1930" for asked in server.charts()] == [True]
+
+
+@pytest.mark.parametrize("answer", [(400, NO_DATA), (200, chart("AAA", [], DAYS[:0]))])
+def test_no_held_session_in_the_answer(server: Replay, answer: Answer) -> None:
+    server.chart = replay_bars(bars(OPENS))
+    first = only(yahoo(server, "AAA"))
+    whole = replay_bars(bars(OPENS[:30]))
+    server.chart = lambda ticker, query: answer if int(query["period1"]) > 0 else whole(ticker, query)
+    server.requests.clear()
+    again = only(yahoo(server, "AAA"), held(first))
+    starts = list(dict.fromkeys(asked.first for asked in server.charts()))
+    assert starts[0] == f"{SESSIONS[-10]:%Y-%m-%d}"
+    assert len(starts) == 2
+    assert starts[1] < "1930"
+    assert len(again.prices) == 30
+    assert "AAA: none of the held sessions came again, asked for again in full" in again.notes
+
+
+def test_a_session_that_yahoo_dropped_is_named(server: Replay) -> None:
+    server.chart = replay_bars(bars(OPENS))
+    first = only(yahoo(server, "AAA"))
+    server.chart = replay_bars(bars(OPENS).drop(OPENS[-4]))
+    again = only(yahoo(server, "AAA"), held(first))
+    assert f"AAA: Yahoo no longer has {SESSIONS[-4]:%Y-%m-%d}; what is held stays" in again.notes

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from features.actions import adjust
+
 VOL_DECAY = 0.94
 VOL_CLIP = 0.5
 VOL_FLOOR = 0.003
@@ -25,10 +27,10 @@ VOL_WARM_UP = 20
 
 @dataclass(frozen=True)
 class Wide:
-    """Prices of one universe, adjusted for splits and dividends by adj_close / close.
+    """Prices of one universe, adjusted for splits and dividends (features/actions.py).
 
-    Each frame is (n_sessions, n_tickers) float64, NaN where the ticker did not trade. `volume` is as reported;
-    zero volume is missing.
+    Each frame is (n_sessions, n_tickers) float64, NaN where the ticker did not trade; a ticker's prices start at its
+    first raw close and move on by its total returns. `volume` is as reported; zero volume is missing.
     """
 
     open: pd.DataFrame
@@ -38,16 +40,23 @@ class Wide:
     volume: pd.DataFrame
 
     @classmethod
-    def from_rows(cls, rows: pd.DataFrame, sessions: pd.DatetimeIndex) -> Wide:
-        """Pivot rows of the `prices` table; `sessions` is the exchange's calendar, tickers are sorted."""
-        factor = rows["adj_close"] / rows["close"]
-        adjusted = rows.assign(**{name: rows[name] * factor for name in ("open", "high", "low")})
+    def from_rows(cls, rows: pd.DataFrame, sessions: pd.DatetimeIndex, close: pd.Series | None = None) -> Wide:
+        """Pivot rows of the `prices` table.
+
+        Args:
+            rows: one a (ticker, session), any order.
+            sessions: the exchange's calendar; the tickers are sorted.
+            close: `features.actions.adjust(rows).close`, where it is at hand.
+        """
+        close = adjust(rows).close if close is None else close
+        factor = close / rows["close"]
+        adjusted = rows.assign(close=close, **{name: rows[name] * factor for name in ("open", "high", "low")})
         adjusted["volume"] = adjusted["volume"].where(adjusted["volume"] > 0)
-        open_, high, low, close, volume = (
+        open_, high, low, close_, volume = (
             adjusted.pivot(index="session", columns="ticker", values=name).reindex(sessions).sort_index(axis=1)
-            for name in ("open", "high", "low", "adj_close", "volume")
+            for name in ("open", "high", "low", "close", "volume")
         )
-        return cls(open_, high, low, close, volume)
+        return cls(open_, high, low, close_, volume)
 
 
 def log_returns(close: pd.DataFrame) -> pd.DataFrame:

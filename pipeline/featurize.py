@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from features import calendars, table
+from features import actions, calendars, table
 from features.panel import load, rows_of
 from features.prices import Wide, ewma_volatility, log_returns
 from features.targets import label_rows, targets
@@ -15,6 +15,8 @@ from pipeline.config import Config
 from pipeline.errors import DataError, TooLittleHistoryError, UsageError
 from pipeline.store import Lake
 from pipeline.summary import Progress, Summary, silent
+
+MOST_NAMED = 3
 
 
 def run(config: Config, progress: Progress = silent) -> Summary:
@@ -33,7 +35,8 @@ def run(config: Config, progress: Progress = silent) -> Summary:
         )
     except calendars.CalendarError as error:
         raise DataError(str(error)) from None
-    wide = Wide.from_rows(rows, sessions)
+    adjusted = actions.adjust(rows)
+    wide = Wide.from_rows(rows, sessions, adjusted.close)
     headlines = lake.news()
     progress("computing features", 1, 3)
     news = table.News(headlines, closes, config.universe.decision_lead_minutes, config.sentiment.threshold)
@@ -51,6 +54,7 @@ def run(config: Config, progress: Progress = silent) -> Summary:
         f"{panel.sessions[0]} to {panel.sessions[-1]}" + ("" if changed else " (unchanged)"),
         f"headlines: {len(headlines):,}" + (f", {simulated:,} of them simulated" if simulated else ""),
     ]
+    lines += _about_actions(adjusted)
     lines += [f"left out, too short: {ticker} ({n} sessions)" for ticker, n in short.items()]
     figures = {
         "rows": len(feature_rows),
@@ -58,6 +62,8 @@ def run(config: Config, progress: Progress = silent) -> Summary:
         "tickers": [str(ticker) for ticker in panel.tickers],
         "too_short": short,
         "headlines": len(headlines),
+        "action_mismatches": len(adjusted.mismatches),
+        "unlisted_actions": adjusted.unlisted,
         "simulated_headlines": simulated,
         "versions": lake.versions(),
     }
@@ -93,6 +99,23 @@ def run_and_write(config: Config, progress: Progress, out: Path) -> Summary:
     partial.replace(out)
     lines = (*summary.lines, f"{len(rows):,} rows written to {out}")
     return Summary("features", lines, {**summary.figures, "out": str(out)}, summary.left_out)
+
+
+def _about_actions(adjusted: actions.Adjusted) -> list[str]:
+    """What the vendor's actions and its adj_close say against each other: how many, and the largest by name."""
+    found = adjusted.mismatches
+    if found.empty:
+        return []
+    apart = (found["expected_return"] - found["adj_return"]).abs()
+    largest = [
+        f"{row['ticker']} {row['session']:%Y-%m-%d} ({row['expected_return']:+.2%} by dividend {row['dividend']:g} and "
+        f"split {row['split']:g}, {row['adj_return']:+.2%} by adj_close)"
+        for row in found.loc[apart.nlargest(MOST_NAMED).index].to_dict("records")
+    ]
+    return [
+        f"dividends and splits that adj_close contradicts: {len(found):,}, the listed action is used; the largest: "
+        + ", ".join(largest)
+    ]
 
 
 def _long_enough(rows: pd.DataFrame, minimum: int) -> tuple[pd.DataFrame, dict[str, int]]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.calendars import CalendarError, calendar_sessions
+from features.calendars import calendar_sessions
 from features.news import (
     NAMES,
     assign_sessions,
@@ -83,34 +83,6 @@ def test_instants_without_a_zone_are_refused():
     _, closes = calendar_sessions("XNYS", "2013-03-04", "2013-03-05")
     with pytest.raises(ValueError, match="time zone"):
         assign_sessions(pd.DatetimeIndex(["2013-03-05T21:00"]), closes, 0)
-
-
-def test_the_calendar_knows_holidays_and_half_days():
-    sessions, closes = calendar_sessions("XNYS", "2012-11-21", "2012-11-26")
-    assert [f"{s:%m-%d}" for s in sessions] == ["11-21", "11-23", "11-26"]
-    assert [f"{c:%H:%M}" for c in closes] == ["21:00", "18:00", "21:00"]
-    assert (str(sessions.dtype), str(closes.dtype)) == ("datetime64[us]", "datetime64[us, UTC]")
-
-
-def test_the_calendar_reaches_back_further_than_its_default():
-    sessions, _ = calendar_sessions("XNYS", "1999-01-04", "1999-01-05")
-    assert len(sessions) == 2
-
-
-def test_a_calendar_of_one_session():
-    sessions, _ = calendar_sessions("XNYS", "2013-03-04", "2013-03-04")
-    assert len(sessions) == 1
-
-
-def test_an_unknown_calendar_names_the_nearest():
-    with pytest.raises(CalendarError, match=r"unknown exchange calendar 'XNYZ'.*XNYS"):
-        calendar_sessions("XNYZ", "2013-03-04", "2013-03-05")
-
-
-@pytest.mark.parametrize(("first", "last"), [("2013-03-02", "2013-03-03"), ("2013-03-05", "2013-01-02")])
-def test_a_range_without_a_session_is_an_error(first: str, last: str):
-    with pytest.raises(CalendarError, match="XNYS"):
-        calendar_sessions("XNYS", first, last)
 
 
 def test_features_of_a_small_week():

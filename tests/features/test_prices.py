@@ -33,8 +33,15 @@ def test_families_hold_exactly_the_listed_features(prices: pd.DataFrame) -> None
 
 def test_adjustment_moves_every_price_by_the_same_factor(prices: pd.DataFrame) -> None:
     wide = wide_of(prices)
-    np.testing.assert_allclose(wide.open.to_numpy().ravel(), prices["open"] * 0.5)
-    np.testing.assert_allclose(wide.close.to_numpy().ravel(), prices["adj_close"])
+    # No action in it: the adjusted prices are the raw ones, whatever the vendor has based adj_close on.
+    for name in ("open", "high", "low", "close"):
+        np.testing.assert_allclose(getattr(wide, name).to_numpy().ravel(), prices[name], rtol=1e-12)
+    paid = prices.assign(dividend=np.where(prices["session"] == prices["session"].iloc[600], 1.0, 0.0))
+    moved = wide_of(paid)
+    for name in ("open", "high", "low", "close"):
+        factor = (getattr(moved, name) / getattr(wide, name)).to_numpy()
+        np.testing.assert_allclose(factor[:200], 1, rtol=1e-12)
+        np.testing.assert_allclose(factor[200:], np.tile(1 + 1 / wide.close.to_numpy()[200], (700, 1)), rtol=1e-12)
 
 
 def test_ewma_volatility_by_hand() -> None:

@@ -201,6 +201,18 @@ def test_a_dividend_between_two_downloads(server: Replay) -> None:
     assert "AAA: history rebased (adj_close x 0.99), asked for again in full" in again.notes
 
 
+def test_a_rebased_history_is_asked_for_from_the_earliest_start(server: Replay) -> None:
+    """Bars from before universe.since may be held; whether they are replaced too is not the provider's to know."""
+    server.chart = replay_bars(bars(OPENS[:-1]))
+    first = only(yahoo(server, "AAA", since=SESSIONS[0].date()))
+    server.chart = replay_bars(after_split())
+    server.requests.clear()
+    again = only(yahoo(server, "AAA", since=SESSIONS[20].date()), held(first))
+    assert server.charts()[-1].first == f"{SESSIONS[0]:%Y-%m-%d}"
+    assert len(again.prices) == len(SESSIONS)
+    assert again.state == {"yahoo:AAA": json.dumps({"since": f"{SESSIONS[20]:%Y-%m-%d}"})}
+
+
 def test_a_rebased_history_that_cannot_be_had_is_a_failure(server: Replay) -> None:
     server.chart = replay_bars(bars(OPENS[:-1]))
     first = only(yahoo(server, "AAA", "BBB"))

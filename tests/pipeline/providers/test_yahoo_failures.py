@@ -196,6 +196,8 @@ def test_everything_hangs_cookies_too(tmp_path: Path) -> None:
         with pytest.raises(NetworkError, match=r"^T0: Yahoo could not be reached"):
             only(yahoo(server, *[f"T{i}" for i in range(8)], data={"attempts": 2}, timeouts=(0.2, 0.2)))
         assert time.monotonic() - started < 8
+        asked = [request.path for request in server.requests]
+        assert (asked.count("/"), asked.count("/consent")) == (1, 1)
 
 
 def test_a_yahoo_that_is_down_is_not_asked_for_everything(server: Replay) -> None:
@@ -313,14 +315,27 @@ def test_told_to_slow_down_all_of_them_wait(server: Replay) -> None:
     assert server.most <= 4
 
 
-def test_who_wants_no_more_is_left_alone(server: Replay) -> None:
-    server.chart = lambda ticker, query: Reply(200, chart(ticker), wait=0.01)
+def test_a_slow_caller_is_not_run_ahead_of(server: Replay) -> None:
     deliveries = yahoo(server, *[f"T{i:03}" for i in range(200)]).fetch(silent, NOTHING)
     next(deliveries)
+    time.sleep(0.5)
+    assert len(server.charts()) <= 20 + 20 + 4
     deliveries.close()
-    asked = len(server.charts())
-    assert asked <= 20 + 20 + 4
-    time.sleep(0.1)
-    assert len(server.charts()) == asked
+
+
+def test_who_wants_no_more_is_left_alone(server: Replay) -> None:
+    def respond(ticker: str, query: dict[str, str]) -> Answer:
+        return (200, chart(ticker)) if ticker < "T020" else Reply(500, "{}", wait=0.2)
+
+    server.chart = respond
+    tickers = [f"T{i:03}" for i in range(200)]
+    deliveries = yahoo(server, *tickers, data={"attempts": 10}).fetch(silent, NOTHING)
+    next(deliveries)
+    started = time.monotonic()
+    deliveries.close()
+    assert time.monotonic() - started < 2, "what is under way ends, and is not tried again"
+    asked = len(server.requests)
+    time.sleep(0.3)
+    assert len(server.requests) == asked
     gc.collect()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("yahoo")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import cast
@@ -26,7 +26,8 @@ NOTHING = Upserted(0, 0, 0)
 class Landed:
     """What has been written so far, over all batches.
 
-    first, last: the sessions delivered, in range or not; known: tickers delivered, asked for or not.
+    first, last: the sessions delivered, in range or not; known: tickers delivered, asked for or not. begun: the first
+    session that the lake held of each ticker before.
     """
 
     prices: Upserted = NOTHING
@@ -37,6 +38,7 @@ class Landed:
     first: pd.Timestamp | None = None
     last: pd.Timestamp | None = None
     is_in_range: bool = False
+    begun: dict[str, pd.Timestamp] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -62,6 +64,9 @@ def run(config: Config, progress: Progress = silent, provider: Provider | None =
     lake = Lake.of(config.data)
     held = Held(lake.recent_prices(config.data.recheck_sessions), lake.state())
     landed = Landed()
+    if universe.since and lake.exists("prices"):
+        before = lake.coverage()
+        landed.begun = dict(zip(before["ticker"], before["first"], strict=True))
     for delivery in _deliveries(config, progress, held, provider):
         _land(lake, config, delivery, landed)
     _check(config, landed)
@@ -92,7 +97,7 @@ def _land(lake: Lake, config: Config, delivery: Delivery, landed: Landed) -> Non
     seen = pd.Timestamp.now("UTC")
     _note_what_came(delivery, landed)
     wanted = _wanted(delivery, config.universe)
-    prices = _in_range(wanted.prices, "session", config.universe)
+    prices = _in_range(wanted.prices, "session", config.universe, landed.begun)
     if len(prices):
         landed.is_in_range = True
         landed.prices += lake.upsert_prices(_stamped(prices, config.universe, seen))
@@ -148,13 +153,23 @@ def _wanted(delivery: Delivery, universe: Universe) -> Delivery:
     )
 
 
-def _in_range(rows: pd.DataFrame, column: str, universe: Universe) -> pd.DataFrame:
+def _in_range(
+    rows: pd.DataFrame, column: str, universe: Universe, begun: Mapping[str, pd.Timestamp] | None = None
+) -> pd.DataFrame:
+    """The rows from universe.since to universe.until.
+
+    What the lake holds from before `since` is renewed with the rest: of a history that its vendor rebased, a part left
+    as it was would make a jump where the two meet.
+    """
     if rows.empty:
         return rows
     day = rows[column].dt.tz_localize(None).dt.normalize() if column == "published_at" else rows[column]
     kept = pd.Series(True, index=rows.index)
     if universe.since:
-        kept &= day >= pd.Timestamp(universe.since)
+        since = pd.Timestamp(universe.since)
+        kept &= day >= since
+        if begun:
+            kept |= day >= rows["ticker"].map(dict(begun)).fillna(since)
     if universe.until:
         kept &= day <= pd.Timestamp(universe.until)
     return rows[kept]

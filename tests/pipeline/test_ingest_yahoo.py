@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,8 +38,8 @@ def server(tmp_path: Path) -> Iterator[Replay]:
         yield replay
 
 
-def run(server: Replay, lake: Path, *tickers: str) -> Summary:
-    provider = yahoo(server, *tickers, data={"lake": lake})
+def run(server: Replay, lake: Path, *tickers: str, **universe: Any) -> Summary:
+    provider = yahoo(server, *tickers, data={"lake": lake}, **universe)
     return ingest.run(provider.config, provider=lambda config, progress, held: provider.fetch(progress, held))
 
 
@@ -74,6 +75,16 @@ def test_a_split_between_two_downloads_is_recorded_and_moves_no_return(server: R
     # What is new by now is a bar of 2013, known long ago; what was revised counts from when we saw it.
     pd.testing.assert_frame_equal(lake.prices(as_of=seen).iloc[:-1], before)
     assert any("history rebased (close x 0.5" in line for line in second.lines)
+
+
+def test_a_history_rebased_before_a_later_start_is_renewed_as_well(server: Replay, tmp_path: Path) -> None:
+    """Else the lake would hold two bases, and the first session asked for would look like a fall by half."""
+    server.chart = replay_bars(bars(OPENS[:-1]))
+    run(server, tmp_path / "lake", "AAA")
+    server.chart = replay_bars(split_on_the_last_session())
+    run(server, tmp_path / "lake", "AAA", since=OPENS[5].date())
+    rising = 100.0 + np.arange(len(OPENS))
+    np.testing.assert_allclose(Lake(tmp_path / "lake").prices()["close"], rising / 2)
 
 
 def test_again_and_the_next_day(server: Replay, tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ class Wide:
     """Prices of one universe, adjusted for splits and dividends (features/actions.py).
 
     Each frame is (n_sessions, n_tickers) float64, NaN where the ticker did not trade; a ticker's prices start at its
-    first raw close and move on by its total returns. `volume` is as reported; zero volume is missing.
+    first raw close and move on by its total returns. `volume` is as reported; zero volume is missing. `members` says
+    at which sessions a ticker belongs to the universe, None = always: what the market is made of.
     """
 
     open: pd.DataFrame
@@ -38,6 +39,7 @@ class Wide:
     low: pd.DataFrame
     close: pd.DataFrame
     volume: pd.DataFrame
+    members: pd.DataFrame | None = None
 
     @classmethod
     def from_rows(cls, rows: pd.DataFrame, sessions: pd.DatetimeIndex, close: pd.Series | None = None) -> Wide:
@@ -110,7 +112,8 @@ def gap_family(prices: Wide) -> dict[str, pd.DataFrame]:
 
 
 def market_family(prices: Wide) -> dict[str, pd.DataFrame]:
-    """Of the equal-weighted universe, m its return and w its EWMA volatility, the same for every ticker:
+    """Of the equal-weighted members of the universe, m their return and w its EWMA volatility, the same for every
+    ticker, member or not:
 
     mkt_log_vol = ln w; mkt_ret_n = sum_n(m) / (w sqrt n); mkt_abs_1 = |m| / w; mkt_vol_n = ln(rms_n(m) / w);
     mkt_park_5 = mean over tickers of park_5; dispersion_20 = ln(rms_20 of the cross-sectional deviation of r / w);
@@ -118,7 +121,9 @@ def market_family(prices: Wide) -> dict[str, pd.DataFrame]:
     """
     r = log_returns(prices.close)
     v = ewma_volatility(r)
-    market = r.mean(axis=1).to_frame()
+    park_5 = range_family(prices)["park_5"]
+    inside, inside_park = (f if prices.members is None else f.where(prices.members) for f in (r, park_5))
+    market = inside.mean(axis=1).to_frame()
     w = ewma_volatility(market)
     of_market = {
         "mkt_log_vol": _ln(w),
@@ -128,8 +133,8 @@ def market_family(prices: Wide) -> dict[str, pd.DataFrame]:
         "mkt_vol_5": _log_ratio(_rms(market, 5), w),
         "mkt_vol_60": _log_ratio(_rms(market, 60), w),
         "mkt_vol_250": _log_ratio(_rms(market, 250), w),
-        "mkt_park_5": range_family(prices)["park_5"].mean(axis=1).to_frame(),
-        "dispersion_20": _log_ratio(_rms(r.std(axis=1, ddof=0).to_frame(), 20), w),
+        "mkt_park_5": inside_park.mean(axis=1).to_frame(),
+        "dispersion_20": _log_ratio(_rms(inside.std(axis=1, ddof=0).to_frame(), 20), w),
     }
     traded = r.notna()
     found = {

@@ -1,7 +1,8 @@
 """backtest: the out-of-sample forecasts of the latest run -> positions, wealth curves and their figures.
 
-A decision at the close of a session is filled at the next open, costs on. Four strategies, each in the
-portfolio of equal sleeves and for each ticker alone:
+A decision at the close of a session is filled at the ticker's next open, costs on. A ticker that is no longer
+forecast, because it left the universe, is sold at the open after its first bar without a forecast. Four
+strategies, each in the portfolio of equal sleeves and for each ticker alone:
 
     vol_target     sized by the forecast sigma of the model that ships
     ewma_target    sized by the trailing-EWMA baseline's sigma
@@ -19,17 +20,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features import calendars
-from features.prices import Wide
-from models.trading.market import Costs, carry
-from models.trading.sizing import SESSIONS_PER_YEAR, sizing_horizon, target_weight
+from models.trading.market import Costs
+from models.trading.sizing import SESSIONS_PER_YEAR
 from models.trading.sleeves import Sleeves
+from pipeline import universe
 from pipeline.config import Config
-from pipeline.errors import DataError, StoreError
 from pipeline.evidence import performance
 from pipeline.registry import Registry
 from pipeline.store import Lake
 from pipeline.summary import Progress, Summary, silent
+from pipeline.traded import Setting, setting_of
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -42,32 +42,13 @@ LABELS = {
     "buy_and_hold": "Buy and hold",
 }
 PORTFOLIO = "portfolio"
-BASELINE = "ewma"
 ROLLING_SESSIONS = 63
 TICKERS_AT_ONCE = 16
-UNIVERSE_NOTE = (
-    "The tickers were chosen knowing that they survived, which flatters every return; all strategies "
-    "hold the same tickers, so their differences suffer less. Cash earns nothing."
-)
+SAME_FOR_ALL = "All strategies hold the same tickers, so their differences suffer less. Cash earns nothing."
 BREAKEVEN = (
     "cost a side in bps of value traded, paid by both, at which the strategy grows no more than the constant "
     "exposure above; null where it is behind even without costs, or still ahead at 300 bps"
 )
-
-
-class Setting(NamedTuple):
-    """What is backtested, on the axes of T sessions and N tickers.
-
-    opens: (T, N) adjusted opens, NaN = none. listed: (T, N), from the first session with both forecasts to
-    the last with a price. weights: (2, T, N) sleeve weights of vol_target and ewma_target, NaN = no forecast.
-    """
-
-    model: str
-    tickers: tuple[str, ...]
-    sessions: pd.DatetimeIndex
-    opens: Floats
-    listed: Bools
-    weights: Floats
 
 
 class Outcome(NamedTuple):
@@ -93,14 +74,14 @@ def run(config: Config, progress: Progress = silent) -> Summary:
     """
     registry, lake = Registry(config.data.artifacts), Lake.of(config.data)
     run_id = registry.latest_run()
-    setting = _setting(config, lake, run_id, str(registry.read_json(run_id, "training.json")["status"]))
+    setting = setting_of(config, lake, run_id, registry.read_json(run_id, "training.json"))
     parts = []
     for done, sleeves in enumerate(groups := list(_groups(config, setting))):
         progress("backtesting", done, len(groups))
         parts.append(_trade(*sleeves))
     outcome = _joined(parts)
     progress("backtesting", len(groups), len(groups))
-    rows = _figures(config, outcome)
+    rows = _figures(config, setting, outcome)
     content = _content(config, setting, outcome, rows)
     registry.write_json(run_id, "backtest.json", content)
     _write_curves(registry, run_id, setting, outcome)
@@ -109,74 +90,16 @@ def run(config: Config, progress: Progress = silent) -> Summary:
     return Summary("backtest", tuple(_lines(content)), {"run_id": run_id, **content})
 
 
-def _setting(config: Config, lake: Lake, run_id: str, status: str) -> Setting:
-    """Forecasts and prices on common axes; a ticker is listed once it has both, and while it has a price."""
-    model = "int8" if status == "promoted" else BASELINE
-    sigma, horizon = _sigmas(config, lake, run_id, model)
-    opens = _opens(config, lake, run_id, sigma[model])
-    rule = config.backtest
-    weights = np.stack(
-        [
-            target_weight(
-                sigma[name].reindex(index=opens.index, columns=opens.columns).to_numpy(dtype=np.float64),
-                horizon,
-                rule.target_volatility,
-                rule.max_weight,
-            )
-            for name in (model, BASELINE)
-        ]
-    )
-    values = opens.to_numpy(dtype=np.float64)
-    started = np.asarray(np.logical_or.accumulate(np.isfinite(weights).all(axis=0), axis=0))
-    listed: Bools = started & np.isfinite(carry(values))
-    kept: Bools = np.asarray(listed.any(axis=0))
-    if not kept.any():
-        raise DataError(f"no ticker of run {run_id} has both forecasts and prices; run: tradewind train")
-    tickers = tuple(str(ticker) for ticker in opens.columns[kept])
-    sessions = pd.DatetimeIndex(opens.index)
-    return Setting(model, tickers, sessions, values[:, kept], listed[:, kept], weights[:, :, kept])
-
-
-def _opens(config: Config, lake: Lake, run_id: str, sigma: pd.DataFrame) -> pd.DataFrame:
-    """Adjusted opens of the forecast tickers, from the first decision to the fill of the last one."""
-    decided = pd.DatetimeIndex(sigma.index)
-    prices = lake.prices()
-    prices = prices[prices["ticker"].isin(list(sigma.columns)) & (prices["session"] >= decided.min())]
-    if prices.empty:
-        raise DataError(f"no price of the lake meets a forecast of run {run_id}; run: tradewind ingest")
-    last = prices["session"].max()
-    try:
-        sessions, _ = calendars.calendar_sessions(config.universe.calendar, decided.min(), last)
-    except calendars.CalendarError as error:
-        raise DataError(str(error)) from error
-    sessions = sessions[: int(sessions.searchsorted(decided.max(), side="right")) + 1]
-    return Wide.from_rows(prices, sessions).open
-
-
-def _sigmas(config: Config, lake: Lake, run_id: str, model: str) -> tuple[dict[str, pd.DataFrame], int]:
-    """Out-of-sample sigma by model: (session, ticker) frames at the horizon that sizes, and that horizon."""
-    where = f"run_id = '{run_id}' AND fold <> 'live' AND model IN ('{model}', '{BASELINE}')"
-    rows = lake.read("forecasts", where)
-    for name, command in ((BASELINE, "train"), (model, "compress")):
-        if not (rows["model"] == name).any():
-            reason = f"run {run_id} has no out-of-sample forecasts of {name}"
-            raise StoreError(f"{reason}; run: tradewind {command}")
-    horizon = sizing_horizon(tuple(int(h) for h in rows["horizon"].unique()), config.backtest.horizon)
-    rows = rows[rows["horizon"] == horizon]
-    frames = {name: rows[rows["model"] == name] for name in {model, BASELINE}}
-    return {
-        name: frame.pivot(index="session", columns="ticker", values="sigma") for name, frame in frames.items()
-    }, horizon
-
-
 def _groups(config: Config, setting: Setting) -> Iterator[tuple[tuple[str, ...], Sleeves, Floats]]:
     """The portfolio, then the tickers on their own, a few at a time."""
     rule = config.backtest
     costs = Costs(rule.half_spread_bps, rule.commission_bps)
-    yield (PORTFOLIO,), Sleeves(setting.opens, setting.listed, costs, rule.band, pooled=True), setting.weights
+    whole = Sleeves(setting.opens, setting.listed, costs, rule.band, pooled=True, own=setting.own)
+    yield (PORTFOLIO,), whole, setting.weights
     for first in range(0, len(setting.tickers), TICKERS_AT_ONCE):
         some = slice(first, first + TICKERS_AT_ONCE)
-        alone = Sleeves(setting.opens[:, some], setting.listed[:, some], costs, rule.band, pooled=False)
+        opens, listed, own = setting.opens[:, some], setting.listed[:, some], setting.own[:, some]
+        alone = Sleeves(opens, listed, costs, rule.band, pooled=False, own=own)
         yield setting.tickers[some], alone, setting.weights[:, :, some]
 
 
@@ -204,7 +127,7 @@ def _joined(parts: list[Outcome]) -> Outcome:
     )
 
 
-def _figures(config: Config, outcome: Outcome) -> list[dict[str, Any]]:
+def _figures(config: Config, setting: Setting, outcome: Outcome) -> list[dict[str, Any]]:
     """One row of figures a scope and strategy; what is unknown is None."""
     S, G, T = outcome.wealth.shape
     wealth = outcome.wealth.reshape(S * G, T)
@@ -213,18 +136,20 @@ def _figures(config: Config, outcome: Outcome) -> list[dict[str, Any]]:
         wealth, rule.block_sessions, rule.resamples, rule.min_blocks, rule.confidence, config.models.seed
     )
     constant = STRATEGIES.index("constant") * G + np.tile(np.arange(G), S)
-    rolling = performance.rolling_volatility(wealth, ROLLING_SESSIONS)
-    years = np.isfinite(performance.log_returns(wealth)).sum(axis=-1) / SESSIONS_PER_YEAR
-    bounds, gains, sharpe = draws.interval(), draws.gain(constant), performance.sharpe(wealth)
+    # `performance` takes a year to be 252 sessions.
+    root = math.sqrt(setting.year / SESSIONS_PER_YEAR)
+    rolling = root * performance.rolling_volatility(wealth, ROLLING_SESSIONS)
+    years = np.isfinite(performance.log_returns(wealth)).sum(axis=-1) / setting.year
+    bounds, gains, sharpe = draws.interval(), draws.gain(constant), root * performance.sharpe(wealth)
     columns = {
-        "annual_return": performance.annual_return(wealth),
-        "annual_volatility": performance.annual_volatility(wealth),
+        "annual_return": _over_year(performance.annual_return(wealth), setting.year),
+        "annual_volatility": root * performance.annual_volatility(wealth),
         "sharpe": sharpe,
-        "sharpe_low": bounds.low,
-        "sharpe_high": bounds.high,
+        "sharpe_low": root * bounds.low,
+        "sharpe_high": root * bounds.high,
         "sharpe_gain": sharpe - sharpe[constant],  # over constant exposure in the same scope, paired
-        "sharpe_gain_low": gains.low,
-        "sharpe_gain_high": gains.high,
+        "sharpe_gain_low": root * gains.low,
+        "sharpe_gain_high": root * gains.high,
         "max_drawdown": performance.max_drawdown(wealth),
         "realised_vol_p05": _quantile(rolling, 0.05),
         "realised_vol_p95": _quantile(rolling, 0.95),
@@ -238,6 +163,11 @@ def _figures(config: Config, outcome: Outcome) -> list[dict[str, Any]]:
         for g in range(G)
         for s in range(S)
     ]
+
+
+def _over_year(growth: Floats, year: float) -> Floats:
+    """Growth over 252 sessions as growth over a year of `year` sessions."""
+    return growth if year == SESSIONS_PER_YEAR else np.expm1(np.log1p(growth) * year / SESSIONS_PER_YEAR)
 
 
 def _quantile(rolling: Floats, level: float) -> Floats:
@@ -262,7 +192,8 @@ def _content(config: Config, setting: Setting, outcome: Outcome, rows: list[dict
         "target_volatility": config.backtest.target_volatility,
         "rolling_sessions": ROLLING_SESSIONS,
         "confidence": config.evidence.confidence,
-        "universe_note": UNIVERSE_NOTE,
+        "sessions_per_year": round(setting.year, 2),
+        "universe_note": f"{universe.sentence(setting.universe)} {SAME_FOR_ALL}",
         "breakeven_definition": BREAKEVEN,
         "constant_exposure": {
             scope: _number(exposure) for scope, exposure in zip(outcome.scopes, outcome.exposure, strict=True)
@@ -277,6 +208,7 @@ def _write_curves(registry: Registry, run_id: str, setting: Setting, outcome: Ou
     wealth = outcome.wealth.reshape(S * G, T)
     path = registry.run_dir(run_id) / "backtest_curves.npz"
     partial = path.with_name(".backtest_curves.partial.npz")
+    root = math.sqrt(setting.year / SESSIONS_PER_YEAR)
     np.savez_compressed(
         partial,
         sessions=setting.sessions.to_numpy().astype("datetime64[D]"),
@@ -284,18 +216,18 @@ def _write_curves(registry: Registry, run_id: str, setting: Setting, outcome: Ou
         label=np.repeat([LABELS[name] for name in STRATEGIES], G),
         scope=np.tile(outcome.scopes, S),
         wealth=wealth,
-        realised_vol=performance.rolling_volatility(wealth, ROLLING_SESSIONS),
+        realised_vol=root * performance.rolling_volatility(wealth, ROLLING_SESSIONS),
     )
     partial.replace(path)
 
 
 def _positions(run_id: str, setting: Setting, outcome: Outcome) -> pd.DataFrame:
-    """The portfolio's sleeve weights as decided at each close; the fold is the year."""
+    """The portfolio's sleeve weights as decided at each close of the ticker's own; the fold is the year."""
     constant = np.full(setting.listed.shape, outcome.exposure[0])
     weights = (*setting.weights, constant, np.ones(constant.shape))
     found = []
     for strategy, weight in zip(STRATEGIES, weights, strict=True):
-        t, n = np.nonzero(setting.listed & np.isfinite(weight))
+        t, n = np.nonzero(setting.listed & setting.own & np.isfinite(weight))
         session = setting.sessions[t]
         found.append(
             pd.DataFrame(

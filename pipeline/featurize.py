@@ -1,16 +1,24 @@
-"""featurize: prices and news of the lake -> the `features` and `targets` tables."""
+"""featurize: prices and news of the lake -> the `features` and `targets` tables.
+
+Every group of tickers is computed on its own calendar's sessions, with its own market and its own closes; the tables
+hold the rows of all groups. A ticker has rows while it is a member of the universe, and its features look back over
+its whole history.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from features import actions, calendars, table
+from features import actions, members, table
 from features.panel import load, rows_of
 from features.prices import Wide, ewma_volatility, log_returns
 from features.targets import label_rows, targets
+from pipeline import universe
 from pipeline.config import Config
 from pipeline.errors import DataError, TooLittleHistoryError, UsageError
 from pipeline.store import Lake
@@ -19,55 +27,59 @@ from pipeline.summary import Progress, Summary, silent
 MOST_NAMED = 3
 
 
+class Prices(NamedTuple):
+    """The usable rows of the lake, their closes with every action in, and the spells of membership if there are any."""
+
+    rows: pd.DataFrame
+    adjusted: actions.Adjusted
+    spells: pd.DataFrame | None
+
+
 def run(config: Config, progress: Progress = silent) -> Summary:
     """Compute every feature and target of every ticker with enough history.
 
     Raises:
         TooLittleHistoryError: no ticker has `universe.min_sessions` sessions.
+        DataError: a calendar is unknown, the file of members cannot be used, or none of its tickers has prices.
         StoreError: nothing has been ingested.
     """
     lake = Lake.of(config.data)
     progress("reading prices and news", 0, 3)
-    rows, short = _long_enough(lake.prices(), config.universe.min_sessions)
-    try:
-        sessions, closes = calendars.calendar_sessions(
-            config.universe.calendar, rows["session"].min(), rows["session"].max()
-        )
-    except calendars.CalendarError as error:
-        raise DataError(str(error)) from None
-    adjusted = actions.adjust(rows)
-    wide = Wide.from_rows(rows, sessions, adjusted.close)
+    rows, spells = lake.prices(), universe.members(config)
+    universe_facts = universe.facts(spells, config, [str(ticker) for ticker in rows["ticker"].unique()])
+    rows, outside = _members_only(rows, spells, config)
+    rows, short = _long_enough(rows, config.universe.min_sessions)
+    rows = rows.reset_index(drop=True)
+    prices = Prices(rows, actions.adjust(rows), spells)
     headlines = lake.news()
     progress("computing features", 1, 3)
-    news = table.News(headlines, closes, config.universe.decision_lead_minutes, config.sentiment.threshold)
-    panel = table.build(wide, news, config.features.families)
-    labels = targets(wide, config.target.horizons, config.target.interval)
-    vol = ewma_volatility(log_returns(wide.close))
+    groups = universe.groups(config.universe, sorted(rows["ticker"].unique()))
+    parts = [_group(config, name, tickers, prices, headlines) for name, tickers in groups.items()]
+    feature_rows, target_rows = (pd.concat(found, ignore_index=True) for found in zip(*parts, strict=True))
+    if len(parts) > 1:
+        feature_rows = feature_rows.sort_values(["ticker", "session"], ignore_index=True)
+        target_rows = target_rows.sort_values(["ticker", "session", "horizon"], ignore_index=True)
+    if feature_rows.empty:
+        raise DataError(f"{config.universe.members}: no ticker of it has a price while it is a member")
     progress("writing features and targets", 2, 3)
-    feature_rows = rows_of(panel, wide.close.notna().to_numpy().T)
     changed = lake.replace("features", feature_rows)
-    lake.replace("targets", label_rows(labels, vol, config.target.horizons))
+    lake.replace("targets", target_rows)
     progress("writing features and targets", 3, 3)
-    simulated = int((headlines["source"] == "simulated").sum())
-    lines = [
-        f"features: {len(feature_rows):,} rows of {len(panel.feature_names)} features, {len(panel.tickers)} tickers, "
-        f"{panel.sessions[0]} to {panel.sessions[-1]}" + ("" if changed else " (unchanged)"),
-        f"headlines: {len(headlines):,}" + (f", {simulated:,} of them simulated" if simulated else ""),
-    ]
-    lines += _about_actions(adjusted)
-    lines += [f"left out, too short: {ticker} ({n} sessions)" for ticker, n in short.items()]
     figures = {
         "rows": len(feature_rows),
-        "features": list(panel.feature_names),
-        "tickers": [str(ticker) for ticker in panel.tickers],
+        "features": list(table.names(config.features.families)),
+        "tickers": [str(ticker) for ticker in feature_rows["ticker"].unique()],
         "too_short": short,
+        "not_members": outside,
+        "universe": universe_facts,
+        "calendars": groups,
         "headlines": len(headlines),
-        "action_mismatches": len(adjusted.mismatches),
-        "unlisted_actions": adjusted.unlisted,
-        "simulated_headlines": simulated,
+        "simulated_headlines": int((headlines["source"] == "simulated").sum()),
+        "action_mismatches": len(prices.adjusted.mismatches),
+        "unlisted_actions": prices.adjusted.unlisted,
         "versions": lake.versions(),
     }
-    return Summary("featurize", tuple(lines), figures)
+    return Summary("featurize", tuple(_lines(figures, feature_rows, prices.adjusted, changed)), figures)
 
 
 def run_and_write(config: Config, progress: Progress, out: Path) -> Summary:
@@ -99,6 +111,56 @@ def run_and_write(config: Config, progress: Progress, out: Path) -> Summary:
     partial.replace(out)
     lines = (*summary.lines, f"{len(rows):,} rows written to {out}")
     return Summary("features", lines, {**summary.figures, "out": str(out)}, summary.left_out)
+
+
+def _group(
+    config: Config, calendar: str, tickers: list[str], prices: Prices, headlines: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of `features` and of `targets` of the tickers on one calendar."""
+    rows = prices.rows[prices.rows["ticker"].isin(tickers)]
+    sessions, closes = universe.axis(calendar, rows["session"])
+    wide = Wide.from_rows(rows, sessions, prices.adjusted.close.loc[rows.index])
+    inside = wide.close.notna()
+    if prices.spells is not None:
+        belongs = members.mask(prices.spells, [str(ticker) for ticker in wide.close.columns], sessions)
+        wide = replace(wide, members=pd.DataFrame(belongs, wide.close.index, wide.close.columns))
+        inside &= belongs
+    news = table.News(headlines, closes, config.universe.decision_lead_minutes, config.sentiment.threshold)
+    panel = table.build(wide, news, config.features.families)
+    labels = targets(wide, config.target.horizons, config.target.interval)
+    vol = ewma_volatility(log_returns(wide.close)).where(inside)
+    return rows_of(panel, inside.to_numpy().T), label_rows(labels, vol, config.target.horizons)
+
+
+def _members_only(rows: pd.DataFrame, spells: pd.DataFrame | None, config: Config) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of tickers that are ever members, with their whole history, and the tickers that never are."""
+    if spells is None:
+        return rows, []
+    ever = rows["ticker"].isin(list(spells["ticker"].unique()))
+    if not ever.any():
+        raise DataError(
+            f"{config.universe.members}: none of its {spells['ticker'].nunique()} tickers is in the lake, like "
+            f"{spells['ticker'].iloc[0]}; ingest them, or write tickers as the provider does"
+        )
+    return rows[ever], sorted(str(ticker) for ticker in rows.loc[~ever, "ticker"].unique())
+
+
+def _lines(figures: dict[str, Any], rows: pd.DataFrame, adjusted: actions.Adjusted, changed: bool) -> list[str]:
+    simulated = figures["simulated_headlines"]
+    lines = [
+        f"features: {figures['rows']:,} rows of {len(figures['features'])} features, "
+        f"{len(figures['tickers'])} tickers, {rows['session'].min():%Y-%m-%d} to {rows['session'].max():%Y-%m-%d}"
+        + ("" if changed else " (unchanged)"),
+        f"headlines: {figures['headlines']:,}" + (f", {simulated:,} of them simulated" if simulated else ""),
+    ]
+    if len(figures["calendars"]) > 1:
+        spread = ", ".join(f"{name} ({len(tickers)})" for name, tickers in figures["calendars"].items())
+        lines.append(f"calendars, each with its own sessions and market: {spread}")
+    if not figures["universe"]["hindsight"]:
+        lines.append(universe.sentence(figures["universe"]))
+    lines += _about_actions(adjusted)
+    lines += [f"left out, too short: {ticker} ({n} sessions)" for ticker, n in figures["too_short"].items()]
+    return lines + [f"left out, never a member: {ticker}" for ticker in figures["not_members"]]
 
 
 def _about_actions(adjusted: actions.Adjusted) -> list[str]:

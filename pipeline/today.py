@@ -1,8 +1,9 @@
 """today: the champion bundle on the lake's newest session -> risk and a position for every ticker.
 
-Each ticker is scored at its own last session, unless that is more than 5 sessions behind the newest: then its
-target is zero and the reason is shown. Forecasts and positions go to the lake as fold `live`, under the run
-that trained the bundle with `-live` behind it; the same session again replaces its own rows.
+Each ticker is scored at its own last session, unless that is more than 5 sessions of its calendar behind the newest,
+or it has left the universe: then its target is zero and the reason is shown. Forecasts and positions go to the lake
+as fold `live`, under the run that trained the bundle with `-live` behind it; the same session again replaces its own
+rows.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from features import frames
+from features.members import mask
 from features.panel import Panel, load
 from models.compact.bundle import Bundle
 from models.compact.bundle import load as load_bundle
 from models.compact.runtime import Scorer, target_weights
 from models.decode import QUANTILES, Forecast
-from models.trading.sizing import sizing_horizon
+from models.trading.sizing import SESSIONS_PER_YEAR, sizing_horizon
+from pipeline import universe
 from pipeline.config import Config
 from pipeline.errors import DataError, StoreError
 from pipeline.registry import Registry
@@ -43,8 +46,9 @@ class Latest:
     Attributes:
         panel: features of the lake.
         at: (N,) position of the ticker's last session on the panel's axis.
-        age: (N,) sessions between that and the newest.
-        scored: (N,) whether there is a full window and it is not stale.
+        age: (N,) sessions of the ticker's own calendar between that and the newest.
+        left: (N,) its last session in the universe where it is a member no more, else NaT.
+        scored: (N,) whether there is a full window, it is not stale and has not left.
         forecast: (N, H), NaN where not scored.
         target: (N,) weight by the sizing rule, 0 where not scored.
     """
@@ -52,6 +56,7 @@ class Latest:
     panel: Panel
     at: Ints
     age: Ints
+    left: npt.NDArray[np.datetime64]
     scored: npt.NDArray[np.bool_]
     forecast: Forecast
     target: Floats
@@ -78,7 +83,7 @@ def run(config: Config, progress: Progress = silent, out: Path | None = None) ->
     progress("scoring the newest session", 0, 2)
     lake = Lake.of(config.data)
     bundle = load_bundle(Registry(config.data.artifacts).champion())
-    latest = _latest(lake, bundle)
+    latest = _latest(config, lake, bundle)
     progress("scoring the newest session", 1, 2)
     run_id = f"{bundle.manifest['training']['run_id']}-live"
     table = _table(bundle, latest, _previous(lake, run_id, latest.panel.sessions))
@@ -89,7 +94,7 @@ def run(config: Config, progress: Progress = silent, out: Path | None = None) ->
     return _summary(bundle, latest, table, out)
 
 
-def _latest(lake: Lake, bundle: Bundle) -> Latest:
+def _latest(config: Config, lake: Lake, bundle: Bundle) -> Latest:
     manifest = bundle.manifest
     try:
         panel = load(lake.read("features"), bundle.feature_names)
@@ -101,14 +106,42 @@ def _latest(lake: Lake, bundle: Bundle) -> Latest:
     N, T, _ = panel.x.shape
     known = np.isfinite(panel.vol)
     at = np.where(known.any(axis=1), T - 1 - known[:, ::-1].argmax(axis=1), -1)
-    age = T - 1 - at
+    tickers, sessions = panel.tickers.tolist(), pd.DatetimeIndex(panel.sessions)
+    own = universe.own_sessions(config.universe, tickers, sessions, known.T)
+    age = np.where(at >= 0, (own & (np.arange(T)[:, None] > at)).sum(axis=0), T)
+    left = _left(config, panel)
     field = int(manifest["receptive_field"])
-    scored = (age <= STALE_SESSIONS) & (at >= field - 1)
+    scored = (age <= STALE_SESSIONS) & (at >= field - 1) & np.isnat(left)
     forecast = _forecast(bundle, panel, at, scored, field)
     target = np.zeros(N)
     if scored.any():
-        target[scored] = target_weights(forecast.sigma[scored], bundle.horizons, manifest["sizing"])
-    return Latest(panel, at, age, scored, forecast, target)
+        # The sizing rule takes a year to be 252 sessions.
+        unit = np.sqrt(_years(config, panel, own) / SESSIONS_PER_YEAR)[:, None]
+        target[scored] = target_weights((forecast.sigma * unit)[scored], bundle.horizons, manifest["sizing"])
+    return Latest(panel, at, age, left, scored, forecast, target)
+
+
+def _left(config: Config, panel: Panel) -> npt.NDArray[np.datetime64]:
+    """(N,) the last session in the universe of each ticker that is no member at the newest one, else NaT."""
+    spells = universe.members(config)
+    left = np.full(len(panel.tickers), np.datetime64("NaT", "D"))
+    if spells is not None:
+        newest = pd.DatetimeIndex(panel.sessions[-1:])
+        out = ~mask(spells, panel.tickers.tolist(), newest)[0]
+        last = spells[spells["first"] <= newest[0]].groupby("ticker")["last"].max().reindex(panel.tickers[out])
+        left[out] = last.fillna(newest[0]).to_numpy().astype("datetime64[D]")
+    return left
+
+
+def _years(config: Config, panel: Panel, own: npt.NDArray[np.bool_]) -> Floats:
+    """(N,) how many sessions make a year of each ticker's calendar."""
+    sessions = pd.DatetimeIndex(panel.sessions)
+    return np.array(
+        [
+            universe.sessions_per_year(config.universe.calendar_of(str(ticker)), sessions[own[:, n]])
+            for n, ticker in enumerate(panel.tickers)
+        ]
+    )
 
 
 def _forecast(bundle: Bundle, panel: Panel, at: Ints, scored: npt.NDArray[np.bool_], field: int) -> Forecast:
@@ -173,14 +206,16 @@ def _table(bundle: Bundle, latest: Latest, previous: dict[str, float]) -> pd.Dat
 def _notes(bundle: Bundle, latest: Latest, kept: npt.NDArray[np.bool_]) -> list[str]:
     field, band = bundle.manifest["receptive_field"], bundle.manifest["sizing"]["band"]
     return [
-        f"stale: {age} sessions behind the newest, no position"
+        f"left the universe after {left}, no position"
+        if not np.isnat(left)
+        else f"stale: {age} sessions behind the newest, no position"
         if age > STALE_SESSIONS
         else f"fewer than {field} sessions, no position"
         if not scored
         else f"held: within {band:g} of its target"
         if unchanged
         else ""
-        for age, scored, unchanged in zip(latest.age.tolist(), latest.scored, kept, strict=True)
+        for left, age, scored, unchanged in zip(latest.left, latest.age.tolist(), latest.scored, kept, strict=True)
     ]
 
 

@@ -18,7 +18,7 @@ from models.compact.network import Network
 from models.decode import Forecast
 from models.forecasters.baselines import Distribution
 from models.forecasters.student import FittedStudent, StudentConfig
-from pipeline import trained, walkforward
+from pipeline import trained, universe, walkforward
 from pipeline.config import Config
 from pipeline.errors import TooLittleHistoryError
 from pipeline.evidence import race
@@ -50,13 +50,13 @@ def _run(config: Config, progress: Progress) -> Summary:
     run_id = _run_id(config, data)
     settings = walkforward.student_config(config)
     fitted = walkforward.fit_folds(data, folds, settings, lambda n: progress("training walk-forward", n, len(folds)))
-    forecasts, ewma = _forecasts(data, folds, fitted, config.target.interval)
+    forecasts, ewma = _forecasts(data, folds, fitted)
     progress("weighing the evidence", 0, 2)
     evidence = _evidence(config, data, forecasts)
     progress("weighing the evidence", 1, 2)
     evidence["text_ablation"] = _text_ablation(config, data, folds, settings)
     progress("weighing the evidence", 2, 2)
-    live_fold = splits.live_fold(len(data.panel.sessions), config.splits.validation_sessions, config.purge)
+    live_fold = splits.live_fold(len(data.panel.sessions), config.splits.validation_sessions, data.purge)
     live = walkforward.fit_folds(data, [live_fold], settings)[0]
     training = _training(config, lake, registry, run_id, data, folds, evidence)
     trained.write(registry.run_dir(run_id) / "networks", data, [*fitted, live], ewma, training["status"])
@@ -77,7 +77,7 @@ def _folds(data: Dataset, config: Config) -> list[splits.Fold]:
             data.panel.sessions,
             config.splits.min_train_sessions,
             config.splits.validation_sessions,
-            config.purge,
+            data.purge,
             config.splits.embargo,
             None if first is None else np.datetime64(first),
         )
@@ -92,9 +92,9 @@ def _run_id(config: Config, data: Dataset) -> str:
 
 
 def _forecasts(
-    data: Dataset, folds: list[splits.Fold], fitted: list[FittedFold], interval: str
+    data: Dataset, folds: list[splits.Fold], fitted: list[FittedFold]
 ) -> tuple[dict[str, Forecast], Distribution]:
-    ewma, distribution = walkforward.forecast_ewma(data, folds, interval)
+    ewma, distribution = walkforward.forecast_ewma(data, folds)
     forecasts = {
         "unconditional": walkforward.forecast_unconditional(data, folds),
         "ewma": ewma,
@@ -165,6 +165,8 @@ def _training(
     created = json.loads(held.read_text())["created_at"] if held.is_file() else pd.Timestamp.now("UTC").isoformat()
     counts = lake.prices().groupby("ticker")["session"].size()
     used = {str(ticker) for ticker in data.panel.tickers}
+    spells = universe.members(config)
+    known = set(counts.index) if spells is None else set(spells["ticker"])
     return {
         "run_id": run_id,
         "seed": config.models.seed,
@@ -174,14 +176,17 @@ def _training(
         "tables": lake.versions(("prices", "news", "features", "targets")),
         "tickers": sorted(used),
         "left_out": [
-            {"ticker": str(t), "reason": f"{n} sessions, fewer than universe.min_sessions"}
+            {"ticker": str(t), "reason": _left_out(int(n), config, t in known)}
             for t, n in counts.items()
             if t not in used
         ],
         "calendar": config.universe.calendar,
+        "calendars": universe.groups(config.universe, sorted(used)),
+        "universe": universe.facts(spells, config, [str(t) for t in counts.index]),
         "decision_lead_minutes": config.universe.decision_lead_minutes,
         "target_interval": config.target.interval,
-        "purge": config.purge,
+        "known_after": list(data.known_after),
+        "purge": data.purge,
         "embargo": config.splits.embargo,
         "folds": [fold.name for fold in folds],
         "first_session": str(data.panel.sessions[0]),
@@ -191,6 +196,14 @@ def _training(
         "created_at": created,
         "data_label": config.data.provider,
     }
+
+
+def _left_out(sessions: int, config: Config, is_known: bool) -> str:
+    if not is_known:
+        return "in no spell of universe.members"
+    if sessions < config.universe.min_sessions:
+        return f"{sessions} sessions, fewer than universe.min_sessions"
+    return "no price while a member"
 
 
 def _summary(run_id: str, evidence: dict[str, Any], training: dict[str, Any], fitted: list[FittedFold]) -> Summary:
@@ -208,5 +221,7 @@ def _summary(run_id: str, evidence: dict[str, Any], training: dict[str, Any], fi
     ]
     lines.append(evidence["direction"]["sentence"])
     lines.append(evidence["text_ablation"]["sentence"])
-    figures = {"run_id": run_id, "status": training["status"], "gate": gate, "folds": training["folds"]}
+    lines.append(universe.sentence(training["universe"]))
+    kept = {key: training[key] for key in ("status", "folds", "universe")}
+    figures = {"run_id": run_id, "gate": gate, **kept}
     return Summary("train", tuple(lines), figures)

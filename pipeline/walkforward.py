@@ -19,6 +19,7 @@ from models.forecasters.baselines import Distribution, trailing, unconditional
 from models.forecasters.fit import FitConfig
 from models.forecasters.student import FittedStudent, Slices, StudentConfig, fit_student
 from models.scaling import Scaler
+from pipeline import universe
 from pipeline.config import Config
 from pipeline.store import Lake
 
@@ -27,9 +28,11 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Features and outcomes on one pair of axes (N tickers, T sessions).
+    """Features and outcomes on one pair of axes (N tickers, T sessions of the union axis).
 
     log_return, rv: (N, T, H), NaN until known; z = log_return / (vol sqrt h); relative_variance = rv / vol^2.
+    known_after: by horizon, the steps of the axis after which a label is known (pipeline/universe.py). purge: steps
+    between the last training decision and the first test decision.
     """
 
     panel: Panel
@@ -38,6 +41,8 @@ class Dataset:
     rv: Array
     z: Array
     relative_variance: Array
+    known_after: tuple[int, ...]
+    purge: int
 
     def fingerprint(self) -> str:
         """A hash of everything a model is fitted on."""
@@ -57,14 +62,21 @@ class FittedFold:
 
 
 def read(lake: Lake, config: Config) -> Dataset:
-    """The features and targets of the lake on the panel's axes."""
+    """The features and targets of the lake on the panel's axes.
+
+    Raises:
+        DataError: a row lies on a date that is no session of its ticker's calendar.
+    """
     panel = load(lake.read("features", order_by="ticker, session"))
     rows = lake.read("targets")
     horizons = config.target.horizons
     log_return, rv = align(panel, rows, "log_return", horizons), align(panel, rows, "rv", horizons)
     vol = panel.vol[..., None].astype(np.float64)
     z = log_return / (vol * np.sqrt(np.asarray(horizons)))
-    return Dataset(panel, horizons, log_return, rv, z, rv / vol**2)
+    held = np.asarray(np.isfinite(panel.x).any(axis=-1).T)
+    known_after = universe.known_after(config, panel.tickers.tolist(), pd.DatetimeIndex(panel.sessions), held)
+    purge = max(config.purge, *known_after)
+    return Dataset(panel, horizons, log_return, rv, z, rv / vol**2, known_after, purge)
 
 
 def student_config(config: Config) -> StudentConfig:
@@ -114,11 +126,10 @@ def forecast_folds(data: Dataset, fitted: list[FittedFold], network_of: Callable
     return out
 
 
-def forecast_ewma(data: Dataset, folds: list[Fold], interval: str) -> tuple[Forecast, Distribution]:
+def forecast_ewma(data: Dataset, folds: list[Fold]) -> tuple[Forecast, Distribution]:
     """The trailing-EWMA baseline over all test sessions, and its distribution by session."""
-    delay = 1 if interval == "open_to_open" else 0
     # The last row is wanted for a bundle even where the last fold ends earlier.
-    found = trailing(data.z, data.relative_variance, data.horizons, delay, folds[0].test_start)
+    found = trailing(data.z, data.relative_variance, data.known_after, folds[0].test_start)
     unit = data.panel.vol[..., None].astype(np.float64) * np.sqrt(np.asarray(data.horizons))  # (N, T, H)
     out = blank(data)
     test = slice(folds[0].test_start, folds[-1].test_end)

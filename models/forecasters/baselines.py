@@ -30,26 +30,25 @@ class Distribution(NamedTuple):
     p_up: Float64
 
 
-def trailing(z: Float64, relative_variance: Float64, horizons: tuple[int, ...], delay: int, start: int) -> Distribution:
+def trailing(z: Float64, relative_variance: Float64, known_after: tuple[int, ...], start: int) -> Distribution:
     """The pooled distribution of z over the last 750 sessions whose targets are known at each session.
 
     Args:
         z: (N, T, H) targets, NaN = none. relative_variance: (N, T, H) realised variance over squared volatility.
-        horizons: sessions ahead.
-        delay: sessions between the decision and the start of the target interval (1 for open to open). At the
-            close of t, with the opens up to t seen, the newest known target is that of t - h - delay.
+        known_after: by horizon, how many sessions after a decision its target is known: h for close to close, h + 1
+            for open to open. At the close of t, with the opens up to t seen, the newest one is that of t - h - 1.
         start: first session wanted; earlier ones stay NaN.
     """
     n_sessions = z.shape[1]
-    quantiles = np.full((n_sessions, len(horizons), len(QUANTILES)), np.nan)
-    sigma = np.full((n_sessions, len(horizons)), np.nan)
-    p_up = np.full((n_sessions, len(horizons)), np.nan)
-    for at, h in enumerate(horizons):
+    quantiles = np.full((n_sessions, len(known_after), len(QUANTILES)), np.nan)
+    sigma = np.full((n_sessions, len(known_after)), np.nan)
+    p_up = np.full((n_sessions, len(known_after)), np.nan)
+    for at, delay in enumerate(known_after):
         for t in range(start, n_sessions):
             if (t - start) % REFRESH_SESSIONS:
                 quantiles[t, at], sigma[t, at], p_up[t, at] = quantiles[t - 1, at], sigma[t - 1, at], p_up[t - 1, at]
                 continue
-            end = t - h - delay + 1
+            end = t - delay + 1
             if end <= TRAILING_SESSIONS // 3:
                 continue
             window = slice(max(0, end - TRAILING_SESSIONS), end)

@@ -112,12 +112,17 @@ def step(
 
 
 def simulate(
-    targets: Floats, opens: Floats, costs: Costs, band: float | Floats = 0.0, max_gap: int = MAX_GAP
+    targets: Floats,
+    opens: Floats,
+    costs: Costs,
+    band: float | Floats = 0.0,
+    max_gap: int = MAX_GAP,
+    own: Bools | None = None,
 ) -> Ledger:
     """Trade a history of targets.
 
-    A price missing for at most `max_gap` sessions is carried and cannot be traded meanwhile; after that the
-    asset counts as delisted and is closed at its last known price.
+    A price missing for at most `max_gap` of the asset's own sessions is carried and cannot be traded meanwhile; after
+    that the asset counts as delisted and is closed at its last known price.
 
     Args:
         targets: (E, T, N) weights, each decided at the close of its session; NaN leaves the position alone.
@@ -125,9 +130,10 @@ def simulate(
         costs: charged on the value traded.
         band: no trade while the weight is within this of its target; broadcast to (E, T, N).
         max_gap: sessions a missing price is carried.
+        own: as `opens`, where an entry is a session of the asset's exchange; None = everywhere.
     """
     E, T, N = targets.shape
-    carried, known = carry(opens, max_gap), np.isfinite(opens)
+    carried, known = carry(opens, max_gap, own), np.isfinite(opens)
     bands = np.broadcast_to(np.asarray(band, dtype=np.float64), targets.shape)
     state = flat(E, N)
     ledger = Ledger(np.ones((E, T)), np.zeros((E, T, N)), np.zeros((E, T)), np.zeros((E, T)))
@@ -145,13 +151,17 @@ def simulate(
     return ledger
 
 
-def carry(prices: Floats, max_gap: int = MAX_GAP) -> Floats:
-    """Prices (..., T, N) with each gap filled by the last known price, for at most `max_gap` sessions."""
+def carry(prices: Floats, max_gap: int = MAX_GAP, own: Bools | None = None) -> Floats:
+    """Prices (..., T, N) with each gap filled by the last known price, for at most `max_gap` sessions of the asset's
+    `own` (..., T, N); None = all are."""
     known = np.isfinite(prices)
     at = np.arange(prices.shape[-2])[:, None]
     last = np.maximum.accumulate(np.where(known, at, -1), axis=-2)
-    filled = np.take_along_axis(prices, np.maximum(last, 0), axis=-2)
-    return np.where((last >= 0) & (at - last <= max_gap), filled, np.nan)
+    since = np.maximum(last, 0)
+    filled = np.take_along_axis(prices, since, axis=-2)
+    clock = np.broadcast_to(at, prices.shape) if own is None else np.cumsum(own, axis=-2)
+    gap = clock - np.take_along_axis(clock, since, axis=-2)
+    return np.where((last >= 0) & (gap <= max_gap), filled, np.nan)
 
 
 def _drifted(state: State, growth: Floats) -> tuple[Floats, Floats]:

@@ -10,7 +10,13 @@ Floats = npt.NDArray[np.float64]
 SESSIONS_PER_YEAR = 252
 
 
-def target_weight(sigma: Floats, horizon: int, target_volatility: float, max_weight: float) -> Floats:
+def target_weight(
+    sigma: Floats,
+    horizon: int,
+    target_volatility: float,
+    max_weight: float,
+    sessions_per_year: float | Floats = SESSIONS_PER_YEAR,
+) -> Floats:
     """clip(target_volatility / annual volatility forecast, 0, max_weight), of any shape; NaN stays NaN.
 
     Args:
@@ -18,8 +24,9 @@ def target_weight(sigma: Floats, horizon: int, target_volatility: float, max_wei
         horizon: sessions.
         target_volatility: annual, as a fraction.
         max_weight: largest weight.
+        sessions_per_year: broadcast to `sigma`.
     """
-    annual = np.asarray(sigma, dtype=np.float64) * np.sqrt(SESSIONS_PER_YEAR / horizon)
+    annual = np.asarray(sigma, dtype=np.float64) * np.sqrt(sessions_per_year / horizon)
     with np.errstate(divide="ignore"):
         weight: Floats = np.clip(target_volatility / annual, 0.0, max_weight)
     return weight

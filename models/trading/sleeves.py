@@ -1,7 +1,7 @@
 """Tickers as sleeves of equal capital: together in one portfolio, or each on its own.
 
 A sleeve weight is the share of the ticker's own sleeve that is invested. In the portfolio a sleeve is 1 / n
-of the capital while n tickers are listed. NaN leaves the position alone.
+of the capital while n tickers are listed. NaN leaves the position alone; a ticker that is not listed is sold.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Sleeves:
         costs: of every trade.
         band: no trade while a sleeve's weight is within this of its target.
         pooled: True for one portfolio (G = 1), False for each ticker on its own (G = N).
+        own: (T, N), where a date is a session of the ticker's exchange; None = everywhere.
     """
 
     opens: Floats
@@ -50,6 +51,7 @@ class Sleeves:
     costs: Costs
     band: float
     pooled: bool
+    own: Bools | None = None
 
     @property
     def life(self) -> Bools:
@@ -70,18 +72,22 @@ class Sleeves:
             costs: with (S,) rates; default the sleeves' costs for all.
         """
         S, (T, N) = len(weights), self.opens.shape
+        # What is no longer listed is sold whole, whatever the band.
+        weights = np.where(self.listed, weights, 0.0)
         band = np.full(S, self.band) if bands is None else bands
+        band = np.where(self.listed, band[:, None, None], 0.0)
         if self.pooled:
             share = self.listed / np.maximum(self.listed.sum(axis=1, keepdims=True), 1)  # (T, N)
-            ledger = simulate(weights * share, self.opens, costs or self.costs, band[:, None, None] * share)
+            ledger = simulate(weights * share, self.opens, costs or self.costs, band * share, own=self.own)
             G = 1
         else:
             # E = S * N runs of one asset each, strategies outermost.
-            flat = weights.transpose(0, 2, 1).reshape(S * N, T, 1)
+            flat, each_band = (part.transpose(0, 2, 1).reshape(S * N, T, 1) for part in (weights, band))
             opens = np.tile(self.opens.T[:, :, None], (S, 1, 1))
+            own = None if self.own is None else np.tile(self.own.T[:, :, None], (S, 1, 1))
             rates = costs or self.costs
             each = Costs(np.repeat(np.broadcast_to(rates.rate * 1e4, S), N), 0.0)
-            ledger = simulate(flat, opens, each, np.repeat(band, N)[:, None, None])
+            ledger = simulate(flat, opens, each, each_band, own=own)
             G = N
         outside = ~self.life
         found = []

@@ -117,6 +117,12 @@ class Inputs:
         return bool(self.training["status"] == "promoted")
 
     @property
+    def universe(self) -> dict[str, Any]:
+        """What training recorded of the universe (pipeline/universe.py); an older run named no file of members."""
+        found: dict[str, Any] = self.training.get("universe") or {"members": None, "hindsight": True}
+        return found
+
+    @property
     def simulated(self) -> bool:
         """Whether headlines were generated rather than published."""
         sources = set(self.headlines["source"])

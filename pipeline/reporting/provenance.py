@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from features.sentiment import NEGATIVE, NEUTRAL, POSITIVE, score
+from pipeline import universe
 from pipeline.config import Config
 from pipeline.config_text import starter
 from pipeline.reporting.formats import UNKNOWN, Table, listed, model_label, number, sessions
@@ -28,9 +29,10 @@ def facts(inputs: Inputs) -> list[tuple[str, str]]:
         ("Trained at", str(training["created_at"])),
         ("Data", str(training["data_label"])),
         ("Tickers", listed([str(t) for t in training["tickers"]])),
+        ("Universe", universe.sentence(inputs.universe)),
         (
             "Decided",
-            f"at the {training.get('calendar', UNKNOWN)} close" + (f" less {lead} minutes" if lead else ""),
+            f"at the {_calendars(training)} close" + (f" less {lead} minutes" if lead else ""),
         ),
         (
             "Forecast",
@@ -100,21 +102,28 @@ def headlines_table(inputs: Inputs) -> Table | None:
 
 
 def configuration(config: Config) -> str:
-    """The configuration in force as TOML, without what belongs to this machine: directories, the flow server."""
+    """The configuration in force as TOML, without what belongs to this machine: directories, keys, the flow server."""
 
     def bare(path: str) -> str:
         return Path(path).name
 
     data = config.data.model_copy(
         update={
-            "lake": Path(bare(str(config.data.lake))),
+            "lake": bare(config.data.lake),
+            "storage_options": {},
             "artifacts": Path(bare(str(config.data.artifacts))),
             "prices": tuple(bare(p) for p in config.data.prices),
             "news": tuple(bare(p) for p in config.data.news),
         }
     )
-    whole = starter(config.model_copy(update={"data": data}))
+    members = config.universe.members
+    named = config.universe.model_copy(update={"members": None if members is None else Path(members.name)})
+    whole = starter(config.model_copy(update={"data": data, "universe": named}))
     return whole.partition("\n[flows]\n")[0] + "\n"
+
+
+def _calendars(training: dict[str, Any]) -> str:
+    return ", ".join(training.get("calendars") or [str(training.get("calendar", UNKNOWN))])
 
 
 def _span(fold: dict[str, Any], which: str) -> str:

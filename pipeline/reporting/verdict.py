@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline import universe
 from pipeline.reporting.formats import (
     drawdown,
     fraction,
@@ -24,11 +25,7 @@ SIMULATED = (
     "Headlines are SIMULATED: recaps generated from prices, because no freely licensed dated ones exist. "
     "Simulated text: plumbing only, evidence of nothing."
 )
-HINDSIGHT = (
-    "The tickers were chosen with hindsight: companies and indices that are still known today. "
-    "Every strategy's return looks better than it could have been; comparisons between them suffer less. "
-    "Cash earns nothing."
-)
+SAME_FOR_ALL = "Strategies hold the same tickers, so that comparisons between them suffer less. Cash earns nothing."
 
 
 @dataclass(frozen=True)
@@ -53,10 +50,7 @@ def big_figures(inputs: Inputs) -> list[Figure]:
 
 def caveats(inputs: Inputs) -> list[str]:
     """What a reader must know of the data before the figures."""
-    if inputs.training["data_label"] == "sample":
-        found = [HINDSIGHT]
-    else:
-        found = [str(inputs.backtest["universe_note"])] if inputs.backtest.get("universe_note") else []
+    found = [universe.sentence(inputs.universe), SAME_FOR_ALL]
     return [SIMULATED, *found] if inputs.simulated else found
 
 

@@ -103,7 +103,36 @@ def test_sample_data_is_called_what_it_is(made: tuple[Config, str]) -> None:
     text = text_of(made[1])
     assert "headlines SIMULATED" in text
     assert "Simulated text: plumbing only" in text
-    assert "chosen with hindsight" in text
+    assert "Universe chosen with hindsight" in text
+
+
+def test_a_dated_universe_says_whom_it_misses(tmp_path: Path) -> None:
+    config = build(tmp_path, data_label="files", source="wire")
+    facts = {"members": "members.csv", "hindsight": False, "tickers": 5, "spells": 6, "missing": ["ENE", "LEH"]}
+    edit(config, "training.json", universe=facts, calendars={"XNYS": ["IBM"], "24/7": ["BTC"]})
+    summary = report.run(config)
+    text = text_of((config.data.artifacts / "report.html").read_text(encoding="utf-8"))
+    sentence = (
+        "Universe dated by members.csv: 5 tickers in 6 spells; 2 have no prices in the lake (ENE, LEH), and where "
+        "those are delisted losers the survivors flatter every return."
+    )
+    assert sentence in summary.lines
+    assert text.count(sentence) == 2  # before the figures, and in how the report was made
+    assert "hindsight: its" not in text
+    assert "at the XNYS, 24/7 close" in text
+    edit(config, "training.json", universe={**facts, "missing": []})
+    assert "5 tickers in 6 spells, all of them with prices." in " ".join(report.run(config).lines)
+
+
+def test_paths_and_keys_of_the_machine_stay_out_of_the_configuration_shown(tmp_path: Path) -> None:
+    config = build(tmp_path)
+    data = config.data.model_copy(update={"storage_options": {"AWS_SECRET_ACCESS_KEY": "hushhush"}})
+    universe = config.universe.model_copy(update={"members": tmp_path / "lists" / "members.csv"})
+    report.run(config.model_copy(update={"data": data, "universe": universe}))
+    page = (config.data.artifacts / "report.html").read_text(encoding="utf-8")
+    assert "hushhush" not in page
+    assert "members.csv" in page
+    assert str(tmp_path) not in page
 
 
 def test_own_data_is_not_called_simulated(tmp_path: Path) -> None:
@@ -160,7 +189,7 @@ def test_nothing_is_fetched_and_nothing_runs(made: tuple[Config, str]) -> None:
     assert not re.search(r"""(src|href|action)=["']?(https?:)?//""", page)
     assert "@import" not in page
     assert not re.search(r"url\((?!#)", page)
-    assert "http" not in page.replace("http-equiv", "")
+    assert "http" not in page.replace("http-equiv", "").replace("https://...", "")  # as CONFIG.md writes an address
 
 
 def test_ids_are_unique_and_every_reference_is_found(made: tuple[Config, str]) -> None:
@@ -173,7 +202,7 @@ def test_ids_are_unique_and_every_reference_is_found(made: tuple[Config, str]) -
 
 def test_no_path_of_this_machine_is_shown(made: tuple[Config, str]) -> None:
     config, page = made
-    assert str(config.data.lake.parent) not in page
+    assert str(config.data.artifacts.parent) not in page
 
 
 def test_same_inputs_same_bytes_anywhere(made: tuple[Config, str], tmp_path: Path) -> None:

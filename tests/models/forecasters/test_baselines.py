@@ -7,7 +7,7 @@ from models.decode import QUANTILES
 from models.forecasters.baselines import REFRESH_SESSIONS, trailing, unconditional
 from models.forecasters.conformal import residual_shape, sigma_factor, weighted_quantiles
 
-HORIZONS = (1, 5)
+KNOWN_AFTER = (2, 6)  # horizons 1 and 5, open to open
 
 
 def noise(seed: int = 0, sessions: int = 900) -> np.ndarray:
@@ -16,7 +16,7 @@ def noise(seed: int = 0, sessions: int = 900) -> np.ndarray:
 
 def test_trailing_uses_the_last_750_known_targets() -> None:
     z = noise()
-    found = trailing(z, z**2, HORIZONS, delay=1, start=850)
+    found = trailing(z, z**2, KNOWN_AFTER, start=850)
     # At the close of session 850 the newest known target of horizon 5 was decided at 850 - 6 = 844.
     window = z[:, 845 - 750 : 845, 1]
     np.testing.assert_allclose(found.quantiles[850, 1, 4], np.median(window))
@@ -28,11 +28,12 @@ def test_trailing_uses_the_last_750_known_targets() -> None:
 @pytest.mark.parametrize("delay", [0, 1])
 def test_trailing_never_reads_an_unknown_target(delay: int) -> None:
     z = noise()
-    base = trailing(z, z**2, HORIZONS, delay, start=600)
+    known_after = (1 + delay, 5 + delay)
+    base = trailing(z, z**2, known_after, start=600)
     altered = z.copy()
     altered[:, 700 - delay :, 0] = 99.0  # horizon 1: z[t] is known at the close of t + 1 + delay
     altered[:, 696 - delay :, 1] = 99.0
-    after = trailing(altered, altered**2, HORIZONS, delay, start=600)
+    after = trailing(altered, altered**2, known_after, start=600)
     for name in ("quantiles", "sigma", "p_up"):
         assert getattr(base, name)[:701].tobytes() == getattr(after, name)[:701].tobytes(), name
     last = 701 + REFRESH_SESSIONS

@@ -31,10 +31,12 @@ STAGES = ("ingest", "featurize", "train", "compress", "backtest", "report", "tod
 DEFAULT_DIRECTORY = Path("quickstart")
 
 PriceFiles = Annotated[
-    list[Path] | None, typer.Option("--prices", help="CSV or Parquet file of daily prices; repeatable.")
+    list[Path] | None,
+    typer.Option("--prices", help="Daily prices: CSV, JSONL or Parquet; file, folder or glob; repeatable."),
 ]
 NewsFiles = Annotated[
-    list[Path] | None, typer.Option("--news", help="CSV, JSONL or Parquet file of headlines; repeatable.")
+    list[Path] | None,
+    typer.Option("--news", help="Headlines: CSV, JSONL or Parquet; file, folder or glob; repeatable."),
 ]
 
 
@@ -69,11 +71,12 @@ def init(
     if target.exists() and not force:
         raise UsageError(f"{target} is there already; --force replaces it")
     settings = defaults((*_source(prices, news, target.resolve().parent), *(set_ or ())))
-    tickers = _tickers_of(prices, news) if prices else []
+    tickers, is_all = _tickers_of(settings, prices, news) if prices else ([], True)
     _write(target, starter(settings))
     lines = [f"{target} written: provider {settings.data.provider}"]
     if tickers:
-        lines.append(f"{len(tickers)} tickers: {', '.join(tickers[:10])}{', ...' if len(tickers) > 10 else ''}")
+        several = f"{'' if is_all else 'at least '}{len(tickers)} tickers"
+        lines.append(f"{several}: {', '.join(tickers[:10])}{', ...' if len(tickers) > 10 else ''}")
     lines.append("next: tradewind ingest, features, train, compress, backtest, report, today")
     print_summary(Summary("init", tuple(lines), {"config": str(target), "tickers": tickers}), json)
 
@@ -117,7 +120,7 @@ def quickstart(
 
     Example: tradewind quickstart --tickers SPY,AAPL --since 2010
     """
-    from pipeline.config import load
+    from pipeline.config import defaults, load
 
     configure_logging(verbose)
     chosen = _chosen(tickers, since, prices, news, sample, directory if config is None else config.parent)
@@ -125,7 +128,7 @@ def quickstart(
         if not (tickers or prices or sample):
             raise UsageError("name your tickers (--tickers SPY,AAPL), your files (--prices my.csv), or --sample")
         if prices:
-            _tickers_of(prices, news)
+            _tickers_of(defaults((*chosen, *(set_ or ()))), prices, news)
         settings = load(_own_file(directory, (*chosen, *(set_ or ()))))
     else:
         settings = load(config, (*chosen, *(set_ or ())))
@@ -170,25 +173,23 @@ def _source(prices: Sequence[Path] | None, news: Sequence[Path] | None, base: Pa
     return ['data.provider="files"', *(f"data.{key}={toml_value(paths)}" for key, paths in files.items())]
 
 
-def _tickers_of(prices: Sequence[Path], news: Sequence[Path] | None) -> list[str]:
-    """The tickers of the price files; their columns and those of the news files are checked on the way.
+def _tickers_of(config: Config, prices: Sequence[Path], news: Sequence[Path] | None) -> tuple[list[str], bool]:
+    """The tickers of the price files, as far as they are looked at, and whether these are all; the columns of all
+    files are checked on the way. Relative names are as seen from the working directory.
 
     Raises:
         DataError: a file is missing or lacks a column; fewer than 2 or more than 500 tickers.
     """
     from pipeline.providers import files
 
-    found: set[str] = set()
-    for path in prices:
-        rows = files.read(path, files.PRICE_NAMES, files.PRICES_NEEDED).rows
-        found |= {str(name).strip() for name in rows["ticker"].dropna().unique()} if "ticker" in rows else {path.stem}
-    for path in news or ():
-        files.read(path, files.NEWS_NAMES, files.NEWS_NEEDED)
-    tickers = sorted(found - {""})
-    if not FEWEST_TICKERS <= len(tickers) <= MOST_TICKERS:
-        named = ", ".join(str(path) for path in prices)
-        raise DataError(f"{named}: {len(tickers)} tickers; from {FEWEST_TICKERS} to {MOST_TICKERS} can be used")
-    return tickers
+    named = {"prices": tuple(map(str, prices)), "news": tuple(map(str, news or ()))}
+    config = config.model_copy(update={"data": config.data.model_copy(update=named)})
+    tickers, is_all = files.tickers(config, MOST_TICKERS)
+    if len(tickers) > MOST_TICKERS or (is_all and len(tickers) < FEWEST_TICKERS):
+        raise DataError(
+            f"{', '.join(named['prices'])}: {len(tickers)} tickers; from {FEWEST_TICKERS} to {MOST_TICKERS} can be used"
+        )
+    return tickers, is_all
 
 
 def _own_file(directory: Path, overrides: tuple[str, ...]) -> Path:

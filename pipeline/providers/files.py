@@ -1,221 +1,222 @@
-"""Your own files: prices as CSV or Parquet, headlines as CSV, JSON lines or Parquet.
+"""Your own files: prices and headlines as CSV, JSON lines or Parquet, the first two also gzipped.
 
-Prices need a date (`date` or `session`), open, high, low and close. Optional: ticker (else the file's name is the
-ticker), adj_close (else close), volume, dividend, split. Headlines need `published_at` (or `date`, `time`) and
-title; optional: ticker ('' = the market), source, summary, url. Names of columns are matched without regard to
-case, spaces and hyphens. A row that cannot be used is handed over with its reason and its text; the rest is used.
+An entry of data.prices or data.news is a file, a folder or a glob. Prices need a date (`date` or `session`), open,
+high, low and close. Optional: ticker (else the file's name is the ticker), adj_close (else close), volume,
+dividend, split. Headlines need `published_at` (or `date`, `time`) and title; optional: ticker ('' = the market),
+source, summary, url. `data.columns` says what other columns mean; see file_columns.
+
+Files are read in chunks, and memory does not grow with them. A row that cannot be used is handed over with its
+reason and its text; a file that cannot be read, or not to its end, is named with its reason; the rest is used.
 """
 
 from __future__ import annotations
 
-import csv
-import datetime as dt
-import io
-import json
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import exchange_calendars
 import pandas as pd
 
-from features import frames
 from pipeline.config import Config
 from pipeline.errors import DataError
-from pipeline.providers import NEWS_COLUMNS, Delivery, Rejected, empty_news
-from pipeline.providers.checks import WHEN_EMPTY, check_news, check_prices, parse_published
+from pipeline.providers import Delivery, Held, Rejected, empty_news, empty_prices
+from pipeline.providers.file_columns import NEWS, Columns, check_mapping
+from pipeline.providers.file_paths import FileError, expanded, label, stem
+from pipeline.providers.file_rows import Judge, NewsJudge, PriceJudge
+from pipeline.providers.seen import Seen
+from pipeline.providers.tabular import CHUNK_ROWS, HEAD, Chunk, open_table
 from pipeline.summary import Progress
 
-PRICE_NAMES = {
-    **dict.fromkeys(("date", "datetime"), "session"), "symbol": "ticker",
-    **dict.fromkeys(("adjclose", "adjusted_close"), "adj_close"),
-    "dividends": "dividend", **dict.fromkeys(("splits", "stock_splits"), "split"),
-}  # fmt: skip
-NEWS_NAMES = {
-    **dict.fromkeys(("date", "time", "datetime", "published"), "published_at"), "symbol": "ticker",
-    **dict.fromkeys(("headline",), "title"), "link": "url",
-}  # fmt: skip
-PRICES_NEEDED = ("session", "open", "high", "low", "close")
-NEWS_NEEDED = ("published_at", "title")
+MOST_LOOKED_AT = 1_000_000
+"""Rows of each file that `tickers` looks at."""
 
 
-class Received(NamedTuple):
-    """One file as read: its rows under our names, as text or in the file's own types; its text, row by row."""
+@dataclass
+class _Outcome:
+    """How one file went.
 
-    path: Path
-    rows: pd.DataFrame
-    text: Callable[[Sequence[int]], list[str]]
-    broken: tuple[str, ...]
+    rows: those received, broken ones included; used: those delivered; first: the first row that could not be used
+    and its reason; error: why the file could not be read, or not to its end.
+    """
+
+    rows: int = 0
+    used: int = 0
+    first: str = ""
+    error: str = ""
+
+    def reason(self) -> str:
+        """Why the file is a failure; '' if it is none."""
+        first = f"; the first: {self.first}" if self.first else ""
+        if self.error:
+            return f"{self.error}; rows read before: {self.rows:,}, used: {self.used:,}" if self.rows else self.error
+        return "" if self.used else f"none of its {self.rows:,} rows can be used{first}"
 
 
-def deliver(config: Config, progress: Progress) -> Delivery:
-    """Read and judge every file of data.prices and data.news.
+def deliver(config: Config, progress: Progress, held: Held, chunk_rows: int = CHUNK_ROWS) -> Iterator[Delivery]:
+    """Read and judge every file of data.prices and data.news, chunk by chunk; small files share a batch.
 
     Raises:
-        DataError: no price file is named; a file is missing, cannot be read, lacks a column or has no usable row.
+        DataError: no price file is named; an entry matches nothing; data.columns names what is not there; a
+            calendar is unknown; no row of any price file can be used.
     """
     if not config.data.prices:
         raise DataError("data.prices names no file; for example: --set 'data.prices=[\"prices.csv\"]'")
-    total = len(config.data.prices) + len(config.data.news)
-    prices, notes = [], []
-    for at, name in enumerate(config.data.prices):
-        progress("reading files", at, total)
-        received, said = _price_file(Path(name))
-        prices.append(received)
-        notes += said
-    rows, rejected = _judged_prices(prices, config.universe.calendar)
-    news = []
-    for at, name in enumerate(config.data.news):
-        progress("reading files", len(prices) + at, total)
-        headlines, bad = _news_file(Path(name), config.universe.calendar)
-        news.append(headlines)
-        rejected += bad
-    progress("reading files", total, total)
-    together = pd.concat(news, ignore_index=True) if news else empty_news()
-    return Delivery(rows, together, tuple(rejected), notes=tuple(notes))
+    prices, news = expanded(config.data.prices, "data.prices"), expanded(config.data.news, "data.news")
+    check_mapping(config.data.columns, _all_columns([*prices, *news]) if config.data.columns else {})
+    run = _Run(progress, chunk_rows, [*prices, *news])
+    seen, now = Seen(), pd.Timestamp.now("UTC")
+    priced = run.read("prices", prices, lambda path, found: PriceJudge(path, found, config, seen))
+    yield from _gathered(priced, chunk_rows)
+    outcomes = [run.outcomes[path] for path in prices]
+    if not any(outcome.used for outcome in outcomes):
+        several = f"none of {len(prices)} price files can be used; the first: " if len(prices) > 1 else ""
+        raise DataError(f"{several}{prices[0]}: {outcomes[0].reason()}")
+    told = run.read("news", news, lambda path, found: NewsJudge(path, found, config, now, chunk_rows))
+    yield from _gathered(told, chunk_rows)
 
 
-def _price_file(path: Path) -> tuple[Received, list[str]]:
-    received = read(path, PRICE_NAMES, PRICES_NEEDED)
-    rows, notes = received.rows, []
-    if "ticker" not in rows:
-        rows = rows.assign(ticker=path.stem)
-    if "adj_close" not in rows:
-        rows = rows.assign(adj_close=rows["close"])
-        notes.append(f"{path.name}: no column adj_close; close is taken as adjusted for splits and dividends")
-    if "volume" not in rows:
-        notes.append(f"{path.name}: no column volume; the features of volume stay unknown")
-    rows = rows.assign(**{name: value for name, value in WHEN_EMPTY.items() if name not in rows}, source=path.name)
-    return received._replace(rows=rows), notes
+class _Run:
+    """Reads files one after the other, and remembers how each one went."""
+
+    def __init__(self, progress: Progress, chunk_rows: int, files: Sequence[Path]) -> None:
+        self.outcomes: dict[Path, _Outcome] = {}
+        self._progress, self._chunk_rows = progress, chunk_rows
+        self._sizes = {path: _size(path) for path in files}
+        self._names = Counter(map(label, files))
+        self._done = 0
+
+    def read(
+        self, table: str, files: Sequence[Path], judge_of: Callable[[Path, list[str]], Judge]
+    ) -> Iterator[Delivery]:
+        """Every chunk as a delivery of its own; a file that failed, at its end, in another."""
+        for path in files:
+            outcome = self.outcomes[path] = _Outcome()
+            self._show(0)
+            try:
+                opened = open_table(path, self._chunk_rows)
+                judge = judge_of(path, opened.columns)
+                for chunk in opened.chunks(judge.columns):
+                    yield _judged(table, label(path), chunk, judge, outcome)
+                    self._show(chunk.position)
+            except FileError as error:
+                outcome.error = str(error)
+            self._done += self._sizes[path]
+            if outcome.reason():
+                name = label(path) if self._names[label(path)] == 1 else str(path)
+                yield Delivery(failed={name: outcome.reason()})
+        self._show(0)
+
+    def _show(self, position: int) -> None:
+        self._progress("reading files (kB)", (self._done + position) // 1000, sum(self._sizes.values()) // 1000)
 
 
-def _judged_prices(files: list[Received], calendar: str) -> tuple[pd.DataFrame, list[Rejected]]:
-    """All files together: a duplicate may lie in another file."""
-    columns = ["ticker", "session", *frames.PRICE_FIGURES, "source"]
-    raw = pd.concat([file.rows[columns].astype(object) for file in files], ignore_index=True)
-    good, why = check_prices(raw, calendar)
-    rejected: list[Rejected] = []
-    start = 0
-    for file in files:
-        reasons = why.iloc[start : start + len(file.rows)].reset_index(drop=True)
-        start += len(file.rows)
-        rejected += _rejected("prices", file, reasons)
-    return good.reset_index(drop=True), rejected
+def _judged(table: str, source: str, chunk: Chunk, judge: Judge, outcome: _Outcome) -> Delivery:
+    good, why, notes = judge(chunk.rows)
+    bad = why.to_numpy().nonzero()[0].tolist() if len(why) else []
+    rejected = [Rejected(table, reason, source, text) for reason, text in chunk.broken]
+    reasons = why.iloc[bad].tolist()
+    rejected += [Rejected(table, *each) for each in zip(reasons, [source] * len(bad), chunk.text(bad), strict=True)]
+    outcome.rows += len(chunk.rows) + len(chunk.broken)
+    outcome.used += len(good)
+    if rejected and not outcome.first:
+        outcome.first = f"{rejected[0].reason}: {' '.join(rejected[0].row[:200].split())}"
+    good = good.reset_index(drop=True)
+    prices, news = (good, empty_news()) if table == "prices" else (empty_prices(), good)
+    return Delivery(prices, news, tuple(rejected), notes=tuple(notes))
 
 
-def _news_file(path: Path, calendar: str) -> tuple[pd.DataFrame, list[Rejected]]:
-    received = read(path, NEWS_NAMES, NEWS_NEEDED)
-    given = received.rows
-    rows = pd.DataFrame({name: _text(given[name]) for name in NEWS_COLUMNS if name in given and name != "known_at"})
-    zone: dt.tzinfo = exchange_calendars.get_calendar(calendar).tz
-    rows["published_at"], rows["known_at"] = parse_published(given["published_at"], zone)
-    for name, otherwise in (("ticker", ""), ("source", path.stem), ("summary", ""), ("url", "")):
-        rows[name] = rows[name].mask(rows[name] == "", otherwise) if name in rows else otherwise
-    why = check_news(rows, pd.Timestamp.now("UTC"))
-    rejected = _rejected("news", received, why)
-    return rows.loc[why == "", list(NEWS_COLUMNS)].astype(NEWS_COLUMNS), rejected
+def _gathered(deliveries: Iterable[Delivery], most: int) -> Iterator[Delivery]:
+    """The same in fewer batches of at most so many rows, for each one costs a commit."""
+    waiting: list[Delivery] = []
+    size = 0
+    for delivery in deliveries:
+        rows = len(delivery.prices) + len(delivery.news) + len(delivery.rejected)
+        if waiting and size + rows > most:
+            yield _together(waiting)
+            waiting, size = [], 0
+        waiting.append(delivery)
+        size += rows
+    if waiting:
+        yield _together(waiting)
 
 
-def _rejected(table: str, file: Received, reasons: pd.Series) -> list[Rejected]:
-    """The rejected rows of one file; a file without any usable row is an error."""
-    bad = [position for position, reason in enumerate(reasons) if reason]
-    lines = file.text(bad)
-    rejected = [Rejected(table, "the line cannot be read", file.path.name, line) for line in file.broken]
-    rejected += [Rejected(table, reasons.iloc[at], file.path.name, line) for at, line in zip(bad, lines, strict=True)]
-    if len(bad) == len(file.rows):
-        first = f"; the first: {rejected[0].reason}: {rejected[0].row[:200]}" if rejected else ""
-        raise DataError(f"{file.path}: none of its {len(rejected)} rows can be used{first}")
-    return rejected
+def _together(parts: Sequence[Delivery]) -> Delivery:
+    if len(parts) == 1:
+        return parts[0]
+    prices = [part.prices for part in parts if len(part.prices)]
+    news = [part.news for part in parts if len(part.news)]
+    return Delivery(
+        pd.concat(prices, ignore_index=True) if prices else empty_prices(),
+        pd.concat(news, ignore_index=True) if news else empty_news(),
+        tuple(row for part in parts for row in part.rejected),
+        {name: reason for part in parts for name, reason in part.failed.items()},
+        tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+    )
 
 
-def read(path: Path, names: dict[str, str], needed: Sequence[str]) -> Received:
-    """Read one file by its suffix, its columns renamed to ours.
+def tickers(config: Config, most: int) -> tuple[list[str], bool]:
+    """The tickers that the price files name; the columns of all files are checked on the way.
+
+    No more is read than it takes: the first lines where the file's name is the ticker, else until more than `most`
+    tickers are found, and at most MOST_LOOKED_AT rows of each file.
+
+    Returns:
+        The tickers, sorted; and whether these are all.
 
     Raises:
-        DataError: missing, unreadable, of another format, or without a needed column.
+        DataError: a file cannot be read or lacks a column; an entry matches nothing.
     """
-    readers = {".csv": _csv, ".parquet": _parquet, **dict.fromkeys((".jsonl", ".ndjson"), _jsonl)}
-    if path.suffix.lower() not in readers:
-        raise DataError(f"{path}: unknown format {path.suffix!r}; use {', '.join(sorted(readers))}")
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
+    found: set[str] = set()
+    is_all = True
+    prices, news = expanded(config.data.prices, "data.prices"), expanded(config.data.news, "data.news")
+    check_mapping(config.data.columns, _all_columns([*prices, *news]) if config.data.columns else {})
+    for path in prices:
+        with _named(path):
+            columns = PriceJudge(path, open_table(path, HEAD).columns, config, Seen()).columns
+            is_all &= _add_tickers(found, path, columns, most)
+    for path in news:
+        with _named(path):
+            Columns(open_table(path, HEAD).columns, NEWS, config.data.columns).require(NEWS.needed)
+    return sorted(found), is_all
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
     try:
-        received = readers[path.suffix.lower()](path)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: {error}") from None
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
-    found = [str(name) for name in received.rows.columns]
-    ours = [_our_name(name, names) for name in found]
-    for name in needed:
-        if name not in ours:
-            also = [alias for alias, target in names.items() if target == name]
-            meant = f" (or {', '.join(also)})" if also else ""
-            raise DataError(f"{path}: no column {name}{meant}; found {', '.join(found) or 'none'}")
-    twice = sorted({name for name in ours if ours.count(name) > 1})
-    if twice:
-        raise DataError(f"{path}: more than one column means {twice[0]}; found {', '.join(found)}")
-    return received._replace(rows=received.rows.set_axis(ours, axis=1))
+        yield
+    except FileError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
-def _our_name(name: str, names: dict[str, str]) -> str:
-    plain = name.strip().lower().replace(" ", "_").replace("-", "_")
-    return names.get(plain, plain)
+def _add_tickers(found: set[str], path: Path, columns: Columns, most: int) -> bool:
+    if "ticker" not in columns.ours:
+        found.add(stem(path))
+        return True
+    rows = 0
+    for chunk in open_table(path).chunks(lambda name: "ticker" if columns(name) == "ticker" else None):
+        if "ticker" in chunk.rows:
+            found |= {str(name).strip() for name in chunk.rows["ticker"].dropna().unique()} - {""}
+        rows += len(chunk.rows)
+        if len(found) > most or rows >= MOST_LOOKED_AT:
+            return False
+    return True
 
 
-def _csv(path: Path) -> Received:
-    # The header is read as a row, so that it sets the number of fields: a longer line is then an error for pandas,
-    # and never taken for an index.
-    options: Any = {"dtype": "str", "keep_default_na": False, "encoding": "utf-8-sig", "header": None}
-    broken: list[str] = []
-    try:
-        rows = pd.read_csv(path, **options)
-    except pd.errors.EmptyDataError:
-        return Received(path, pd.DataFrame(), lambda positions: [], ())
-    except pd.errors.ParserError:  # the slower parser hands such lines over
-        keep = partial(_keep, broken)
-        rows = pd.read_csv(path, **options, engine="python", on_bad_lines=keep)
-    names = rows.iloc[0].fillna("")
-    rows = rows.iloc[1:].fillna("").reset_index(drop=True).set_axis(names.to_list(), axis=1)
-    return Received(path, rows, lambda positions: _lines(rows, positions), tuple(broken))
-
-
-def _keep(broken: list[str], fields: list[str]) -> None:
-    broken.append(_line(fields))
-
-
-def _parquet(path: Path) -> Received:
-    rows = pd.read_parquet(path)
-    if not isinstance(rows.index, pd.RangeIndex):
-        rows = rows.reset_index()
-    return Received(path, rows, lambda positions: _lines(rows, positions), ())
-
-
-def _jsonl(path: Path) -> Received:
-    objects, texts, broken = [], [], []
-    for line in filter(str.strip, path.read_text(encoding="utf-8-sig").splitlines()):
+def _all_columns(files: Sequence[Path]) -> dict[Path, list[str]]:
+    """The columns of the files that can be read; what is wrong with another is told when its turn comes."""
+    found = {}
+    for path in files:
         try:
-            value = json.loads(line)
-        except ValueError:
-            value = None
-        if isinstance(value, dict):
-            objects.append(value)
-            texts.append(line)
-        else:
-            broken.append(line)
-    return Received(path, pd.DataFrame(objects), lambda positions: [texts[at] for at in positions], tuple(broken))
+            found[path] = open_table(path, HEAD).columns
+        except FileError:
+            continue
+    return found
 
 
-def _lines(rows: pd.DataFrame, positions: Sequence[int]) -> list[str]:
-    return [_line(fields) for fields in rows.iloc[list(positions)].itertuples(index=False, name=None)]
-
-
-def _line(fields: Sequence[object]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="").writerow(fields)
-    return buffer.getvalue()
-
-
-def _text(values: pd.Series) -> pd.Series:
-    return values.astype(object).where(values.notna(), "").astype("str").str.strip()
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # told when it is read
+        return 0

@@ -47,7 +47,7 @@ def calendar_sessions(name: str, first: Date, last: Date) -> tuple[pd.DatetimeIn
     margin = pd.Timedelta(days=14)
     asked = f"{start:%Y-%m-%d} to {end:%Y-%m-%d}"
     try:
-        calendar = _calendar(name, *_whole_years(name, start - margin, end + margin))
+        calendar = _calendar(name, *_whole_decades(name, start - margin, end + margin))
     except ValueError as error:
         raise CalendarError(f"calendar {name} does not cover {asked}: {error}") from error
     closes = calendar.closes.loc[start:end]
@@ -108,10 +108,10 @@ def _limits(name: str) -> tuple[pd.Timestamp, pd.Timestamp]:
     return calendar.bound_min() or pd.Timestamp("1800-01-01"), calendar.bound_max() or pd.Timestamp("2250-01-01")
 
 
-def _whole_years(name: str, start: pd.Timestamp, end: pd.Timestamp) -> tuple[pd.Timestamp, pd.Timestamp]:
-    """A range widened to whole years as far as the calendar reaches, so that most ranges share one calendar."""
+def _whole_decades(name: str, start: pd.Timestamp, end: pd.Timestamp) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """A range widened to whole decades as far as the calendar reaches, so that most ranges share one calendar."""
     first, last = _limits(name)
-    opening, closing = pd.Timestamp(start.year, 1, 1), pd.Timestamp(end.year, 12, 31)
+    opening, closing = pd.Timestamp(start.year // 10 * 10, 1, 1), pd.Timestamp(end.year // 10 * 10 + 9, 12, 31)
     return min(start, max(opening, first)), max(end, min(closing, last))
 
 

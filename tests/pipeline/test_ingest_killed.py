@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import random
 import shutil
 import signal
@@ -33,6 +32,9 @@ def processes() -> multiprocessing.context.ForkServerContext:
     """Processes that start in milliseconds: the one they fork from has imported everything and opened nothing."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["pipeline.ingest", "pipeline.providers.files"])
+    first = context.Process(target=len, args=((),))
+    first.start()
+    first.join()
     return context
 
 
@@ -52,9 +54,9 @@ def sources(tmp_path_factory: pytest.TempPathFactory, prices: pd.DataFrame) -> t
     cut = prices["session"].quantile(0.7)
     revised = prices.assign(volume=prices["volume"].where(prices["session"].dt.day > 3, prices["volume"] + 1))
     as_csv(prices[prices["session"] <= cut], before / "prices.csv")
-    for name, rows in revised.groupby("ticker"):
-        as_csv(rows, after / f"{name}.csv")
-    with (after / "T00.csv").open("a") as file:
+    for (name, year), rows in revised.groupby(["ticker", revised["session"].dt.year]):
+        as_csv(rows, after / f"{name}-{year}.csv")
+    with (after / "T00-2005.csv").open("a") as file:
         file.writelines(f"T00,2009-01-{day:02d},1,1,2,1,1,1\n" for day in range(1, 29))
     for folder, several in ((before, 300), (after, 600)):
         lines = [
@@ -75,6 +77,11 @@ def content(lake: Path) -> Tables:
     }
 
 
+def files(lake: Path, besides: frozenset[Path] = frozenset()) -> frozenset[Path]:
+    """The files of a lake, relative to it; without those of an earlier look."""
+    return frozenset(path.relative_to(lake) for path in lake.rglob("*.*")) - besides
+
+
 def assert_same(found: Tables, expected: Tables, said: object) -> None:
     assert set(found) == set(expected), said
     for table, rows in expected.items():
@@ -89,37 +96,46 @@ def test_killed_at_any_moment_the_lake_is_readable_and_a_second_run_completes_it
     before, after = sources
     ingest.run(config_of(before, tmp_path / "yesterday"))
     shutil.copytree(tmp_path / "yesterday", tmp_path / "undisturbed")
+    then = files(tmp_path / "yesterday")
     undisturbed = processes.Process(target=ingest.run, args=(config_of(after, tmp_path / "undisturbed"),))
     undisturbed.start()
     started = time.monotonic()
     undisturbed.join()
     whole = time.monotonic() - started
     assert undisturbed.exitcode == 0
+    written = [(tmp_path / "undisturbed" / name).stat().st_mtime for name in files(tmp_path / "undisturbed", then)]
+    writing = max(written) - min(written)
     old, expected = content(tmp_path / "yesterday"), content(tmp_path / "undisturbed")
     assert all(len(expected[table]) for table in KEYS)
     seed, killed, midway = time.time_ns(), 0, 0
     moment = random.Random(seed)
-    for n in range(ROUNDS):
+    for n in range(2 * ROUNDS):  # one that ended before its moment came does not count
+        if killed == ROUNDS:
+            break
         lake = tmp_path / f"lake{n}"
         shutil.copytree(tmp_path / "yesterday", lake)
         writer = processes.Process(target=ingest.run, args=(config_of(after, lake),))
         writer.start()
-        time.sleep(moment.uniform(0, whole))
-        os.kill(writer.pid or 0, signal.SIGKILL)
+        if n % 2:
+            time.sleep(moment.uniform(0, whole))
+        else:  # while it writes, which is the smaller part of the time
+            while not files(lake, then) and writer.is_alive():
+                time.sleep(0.001)
+            time.sleep(moment.uniform(0, writing))
+        writer.kill()
         writer.join()
         killed += writer.exitcode == -signal.SIGKILL
         left = content(lake)
-        midway += any(len(left[table]) > len(old[table]) for table in old) and len(left["prices"]) < len(
-            expected["prices"]
-        )
+        sizes = [{table: len(rows) for table, rows in tables.items()} for tables in (old, left, expected)]
+        midway += sizes[0] != sizes[1] != sizes[2]
         assert set(left) >= {"prices", "news"}, seed
         assert len(left["prices"]) >= len(old["prices"]), seed
         assert not left["prices"].duplicated(["ticker", "session"]).any(), seed
         ingest.run(config_of(after, lake))
         assert_same(content(lake), expected, seed)
         shutil.rmtree(lake)
-    assert killed >= ROUNDS // 2, f"{killed} of {ROUNDS} were still running"
-    print(f"killed while running: {killed}; of them after the first batch had landed and before the last: {midway}")
+    assert killed == ROUNDS, f"only {killed} were still running when their moment came"
+    assert midway >= 3, f"only {midway} of {ROUNDS} were killed between their first write and their last"
 
 
 @pytest.mark.slow
@@ -136,7 +152,7 @@ def test_a_first_ingestion_killed_at_any_moment(
         writer = processes.Process(target=ingest.run, args=(config_of(after, lake),))
         writer.start()
         time.sleep(moment.uniform(0.05, 0.6))
-        os.kill(writer.pid or 0, signal.SIGKILL)
+        writer.kill()
         writer.join()
         content(lake)  # whatever is there can be read
         ingest.run(config_of(after, lake))

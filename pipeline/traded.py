@@ -131,8 +131,8 @@ def _opens(config: Config, lake: Lake, run_id: str, sigma: pd.DataFrame) -> tupl
         sessions = sessions[: int(sessions.searchsorted(decided.max(), side="right")) + 1]
         frames.append(Wide.from_rows(rows, sessions).open)
         years |= dict.fromkeys(tickers, universe.sessions_per_year(name, sessions))
-    opens = pd.concat(frames, axis=1).sort_index().sort_index(axis=1)
-    own = pd.concat([frame.notna() | True for frame in frames], axis=1)
+    opens = pd.concat(frames, axis=1, sort=True).sort_index(axis=1)
+    own = pd.concat([frame.notna() | True for frame in frames], axis=1, sort=True)
     own = own.reindex(index=opens.index, columns=opens.columns).fillna(False)
     return opens, own.to_numpy(dtype=bool), np.array([years[str(ticker)] for ticker in opens.columns])
 

@@ -192,3 +192,73 @@ def test_forecasts_without_prices_are_an_error(tmp_path: Path):
     lake.replace("prices", price_rows("ZZZ", sessions_of("2009-01-02", "2009-02-02"), 1))
     with pytest.raises(DataError, match="price"):
         backtest.run(config)
+
+
+def leaves(config, ticker: str, first: str, last: str) -> None:
+    """Take the forecasts of a ticker away, though it goes on trading."""
+    lake = Lake(config.data.lake)
+    forecasts = lake.read("forecasts")
+    gone = (forecasts["ticker"] == ticker) & forecasts["session"].between(first, last)
+    assert gone.any()
+    lake.replace("forecasts", forecasts[~gone].reset_index(drop=True))
+
+
+def test_a_ticker_that_leaves_the_universe_is_sold_and_may_come_back(tmp_path: Path):
+    lives = {"AAA": ("2007-01-03", LAST), "BBB": ("2007-01-03", LAST)}
+    config, _ = build(tmp_path, lives)
+    backtest.run(config)
+    before = curves_of(config)
+    leaves(config, "BBB", "2009-03-02", "2009-08-31")
+    backtest.run(config)
+    after = curves_of(config)
+    days = sessions_of("2008-01-02")
+    # The first bar without a forecast is that of 03-02: sold at the open of 03-03, bought on 09-02 for the forecast
+    # of 09-01.
+    out = (days >= "2009-03-03") & (days <= "2009-09-02")
+    for strategy in ("vol_target", "ewma_target", "buy_and_hold"):
+        flat = after[strategy, "BBB"][out]
+        assert len(set(flat[:-1].tolist())) == 1, strategy
+        held = days < "2009-03-03"
+        assert after[strategy, "BBB"][held].tobytes() == before[strategy, "BBB"][held].tobytes()
+        assert after[strategy, "AAA"].tobytes() == before[strategy, "AAA"].tobytes()
+        assert after[strategy, "BBB"][-1] != flat[0]
+    # Meanwhile the portfolio is the other ticker, whole.
+    moves = [np.diff(np.log(after["buy_and_hold", scope]))[out[1:]] for scope in ("portfolio", "AAA")]
+    np.testing.assert_allclose(moves[0][1:-1], moves[1][1:-1], rtol=1e-9)
+    rows = Lake(config.data.lake).read("positions", "ticker = 'BBB'")
+    assert not rows["session"].between("2009-03-02", "2009-08-31").any()
+
+
+def test_a_ticker_that_leaves_for_good_ends_in_cash(tmp_path: Path):
+    config, _ = build(tmp_path, {"AAA": ("2007-01-03", LAST), "BBB": ("2007-01-03", LAST)})
+    leaves(config, "BBB", "2009-03-02", LAST)
+    backtest.run(config)
+    days, after = sessions_of("2008-01-02"), curves_of(config)
+    known = np.isfinite(after["vol_target", "BBB"])
+    assert days[known][-1] == pd.Timestamp("2009-03-02")  # the last one listed is 02-27, closed an open later
+    assert days[np.isfinite(after["vol_target", "AAA"])][-1] == days[-1]
+
+
+def test_a_halt_is_no_leaving(tmp_path: Path):
+    config, prices = build(tmp_path, {"AAA": ("2007-01-03", LAST), "BBB": ("2007-01-03", LAST)})
+    leaves(config, "BBB", "2009-03-02", "2009-03-04")
+    lake = Lake(config.data.lake)
+    halted = (prices["ticker"] == "BBB") & prices["session"].between("2009-03-02", "2009-03-04")
+    lake.replace("prices", prices[~halted].reset_index(drop=True))
+    backtest.run(config)
+    held = curves_of(config)["buy_and_hold", "BBB"]
+    days = sessions_of("2008-01-02")
+    span = (days >= "2009-02-27") & (days <= "2009-03-06")
+    opens = prices[(prices["ticker"] == "BBB") & prices["session"].isin(pd.to_datetime(["2009-02-27", "2009-03-06"]))]
+    ratio = opens["open"].iloc[1] / opens["open"].iloc[0]
+    np.testing.assert_allclose(held[span][-1] / held[span][0], ratio, rtol=1e-9)
+
+
+def test_the_universe_is_told(tmp_path: Path):
+    config, _ = build(tmp_path, {"AAA": ("2007-01-03", LAST)})
+    assert backtest.run(config).figures["universe_note"].startswith("Universe chosen with hindsight: its tickers are")
+    registry = Registry(config.data.artifacts)
+    facts = {"members": "m.csv", "hindsight": False, "tickers": 1, "spells": 1, "missing": []}
+    registry.write_json(RUN, "training.json", {**registry.read_json(RUN, "training.json"), "universe": facts})
+    note = backtest.run(config).figures["universe_note"]
+    assert note.startswith("Universe dated by m.csv: 1 tickers in 1 spells, all of them with prices. All strategies")

@@ -267,3 +267,16 @@ def test_a_changed_bundle_is_refused(tmp_path: Path):
 
 def test_levels_and_columns_fit():
     assert [f"q{round(100 * level):02d}" for level in QUANTILES] == list(QUANTILE_COLUMNS)
+
+
+def test_a_ticker_that_left_the_universe_has_no_position(tmp_path: Path):
+    config, _ = build(tmp_path)
+    path = tmp_path / "members.csv"
+    path.write_text("ticker,from,to\nAAA,2000-01-03,\nBBB,2000-01-03,2010-06-28\nOLD,2000-01-03,\n")
+    config = config.model_copy(update={"universe": config.universe.model_copy(update={"members": path})})
+    summary = today.run(config)
+    assert row_of(summary, "AAA")["target_weight"] > 0
+    row = row_of(summary, "BBB")
+    assert (row["target_weight"], row["weight"]) == (0, 0)
+    assert row["note"] == "left the universe after 2010-06-28, no position"
+    assert row_of(summary, "OLD")["note"].startswith("stale: 300 sessions")

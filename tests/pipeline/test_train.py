@@ -61,6 +61,38 @@ def test_every_model_forecasts_the_same_cells_and_the_verdict_is_written(
     assert set(training["tables"]) == {"prices", "news", "features", "targets"}
 
 
+def test_a_universe_chosen_with_hindsight_is_said_to_be(small_config: Config, prices: pd.DataFrame) -> None:
+    Lake(small_config.data.lake).upsert_prices(prices)
+    featurize.run(small_config)
+    summary = train.run(small_config)
+    assert summary.lines[-1].startswith("Universe chosen with hindsight: its tickers are those known today")
+    registry = Registry(small_config.data.artifacts)
+    training = registry.read_json(registry.latest_run(), "training.json")
+    assert training["universe"] == {"members": None, "hindsight": True}
+
+
+def test_a_dated_universe_is_recorded_and_keeps_who_ended(
+    small_config: Config, tmp_path: Path, prices: pd.DataFrame
+) -> None:
+    path = tmp_path / "members.csv"
+    path.write_text("ticker,from,to\nT00,2000-01-03,\nT01,2000-01-03,2008-03-31\nLEH,2000-01-03,2008-09-15\n")
+    ended = prices[~((prices["ticker"] == "T00") & (prices["session"] > "2008-05-15"))].reset_index(drop=True)
+    config = small_config.model_copy(update={"universe": small_config.universe.model_copy(update={"members": path})})
+    lake = Lake(config.data.lake)
+    lake.upsert_prices(ended)
+    featurize.run(config)
+    summary = train.run(config)
+    assert "2 have no prices" not in summary.lines[-1]
+    assert "3 tickers in 3 spells; 1 have no prices in the lake (LEH)" in summary.lines[-1]
+    registry = Registry(config.data.artifacts)
+    training = registry.read_json(registry.latest_run(), "training.json")
+    facts = {"members": "members.csv", "hindsight": False, "tickers": 3, "spells": 3, "missing": ["LEH"]}
+    assert training["universe"] == facts
+    assert training["left_out"] == [{"ticker": "T02", "reason": "in no spell of universe.members"}]
+    last = lake.read("forecasts").groupby("ticker")["session"].max()
+    assert last.to_dict() == {"T00": pd.Timestamp("2008-05-15"), "T01": pd.Timestamp("2008-03-31")}
+
+
 def test_a_second_run_changes_nothing(small_config: Config, prices: pd.DataFrame) -> None:
     lake, run_id = run_all(small_config, prices)
     tables = ("prices", "features", "targets", "forecasts")

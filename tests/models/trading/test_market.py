@@ -190,3 +190,28 @@ def test_carry_fills_short_gaps_only():
     prices = np.array([NAN, 1, NAN, NAN, NAN, 2, NAN])[:, None]
     np.testing.assert_array_equal(carry(prices, 2)[:, 0], [NAN, 1, 1, 1, NAN, 2, 2])
     np.testing.assert_array_equal(carry(prices, 0)[:, 0], [NAN, 1, NAN, NAN, NAN, 2, NAN])
+
+
+def test_a_gap_is_counted_in_the_assets_own_sessions():
+    # A stock beside a coin: the stock's exchange is closed on the dates 2 to 5.
+    prices = np.array([1, 2, NAN, NAN, NAN, NAN, NAN, NAN, NAN])[:, None]
+    own = np.array([1, 1, 0, 0, 0, 0, 1, 1, 1], dtype=bool)[:, None]
+    np.testing.assert_array_equal(carry(prices, 2, own)[:, 0], [1, 2, 2, 2, 2, 2, 2, 2, NAN])
+    np.testing.assert_array_equal(carry(prices, 0, own)[:, 0], [1, 2, 2, 2, 2, 2, NAN, NAN, NAN])
+
+
+@given(markets, st.integers(0, 6))
+@settings(deadline=None)
+def test_own_sessions_everywhere_are_the_plain_case(market: tuple[int, int, int], max_gap: int):
+    seed, T, N = market
+    prices = np.where(np.random.default_rng(seed).random((T, N)) < 0.4, NAN, prices_of(seed, T, N))
+    plain = carry(prices, max_gap)
+    assert plain.tobytes() == carry(prices, max_gap, np.ones((T, N), dtype=bool)).tobytes()
+
+
+def test_an_order_that_stands_over_a_closed_exchange_is_filled_at_its_next_open():
+    opens = np.array([[10.0], [NAN], [NAN], [12.0], [15.0]])
+    own = np.array([True, False, False, True, True])[:, None]
+    ledger = simulate(one_asset([1, 1, 1, NAN, NAN]), opens, FREE, max_gap=0, own=own)
+    np.testing.assert_allclose(ledger.weights[0, :, 0], [0, 0, 0, 1, 1])
+    assert cents(ledger.wealth[0]) == [10_000, 10_000, 10_000, 10_000, 12_500]

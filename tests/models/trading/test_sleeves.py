@@ -106,3 +106,22 @@ def test_break_even_is_unknown_when_it_never_crosses():
     straight = 10.0 - np.asarray(COST_GRID_BPS)
     found = _crossing(np.stack([behind, ahead, straight], axis=1)[:, None, :])[0]
     np.testing.assert_allclose(found, [NAN, NAN, 10.0])
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_a_ticker_that_is_no_longer_listed_is_sold_at_the_next_open(pooled: bool):
+    opens = walk(20, 2)
+    listed = np.ones((20, 2), dtype=bool)
+    listed[8:14, 1] = False  # it leaves at the close of 8, though it goes on trading, and comes back at 14
+    held = Sleeves(opens, listed, Costs(10.0, 0.0), 0.3, pooled)
+    weights = np.where(listed, 0.2, NAN)[None]  # within the band of nothing: still sold whole
+    weights[0, [0, 14]] = 1.0
+    for decided in (weights[0], held.buy_and_hold(), held.constant(np.full(2, 0.4))):
+        curves = held.run(decided[None])
+        wealth = curves.wealth[0, 0 if pooled else 1]
+        if not pooled:
+            assert len(set(wealth[9:15].tolist())) == 1
+            np.testing.assert_array_equal(curves.turnover[0, 1, [9, 15]] > 0.1, True)
+        alone = held.run(np.where(np.arange(2) == 0, decided, 0.0)[None]).wealth[0, 0]
+        moved = wealth if pooled else curves.wealth[0, 0]
+        np.testing.assert_allclose(np.diff(np.log(moved))[9:14], np.diff(np.log(alone))[9:14], atol=2e-4)

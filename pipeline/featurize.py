@@ -66,17 +66,11 @@ def run(config: Config, progress: Progress = silent) -> Summary:
     lake.replace("targets", target_rows)
     progress("writing features and targets", 3, 3)
     figures = {
-        "rows": len(feature_rows),
-        "features": list(table.names(config.features.families)),
-        "tickers": [str(ticker) for ticker in feature_rows["ticker"].unique()],
+        **_counts(config, feature_rows, prices.adjusted, headlines),
         "too_short": short,
         "not_members": outside,
         "universe": universe_facts,
         "calendars": groups,
-        "headlines": len(headlines),
-        "simulated_headlines": int((headlines["source"] == "simulated").sum()),
-        "action_mismatches": len(prices.adjusted.mismatches),
-        "unlisted_actions": prices.adjusted.unlisted,
         "versions": lake.versions(),
     }
     return Summary("featurize", tuple(_lines(figures, feature_rows, prices.adjusted, changed)), figures)
@@ -130,6 +124,18 @@ def _group(
     labels = targets(wide, config.target.horizons, config.target.interval)
     vol = ewma_volatility(log_returns(wide.close)).where(inside)
     return rows_of(panel, inside.to_numpy().T), label_rows(labels, vol, config.target.horizons)
+
+
+def _counts(config: Config, rows: pd.DataFrame, adjusted: actions.Adjusted, headlines: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "rows": len(rows),
+        "features": list(table.names(config.features.families)),
+        "tickers": [str(ticker) for ticker in rows["ticker"].unique()],
+        "headlines": len(headlines),
+        "simulated_headlines": int((headlines["source"] == "simulated").sum()),
+        "action_mismatches": len(adjusted.mismatches),
+        "unlisted_actions": adjusted.unlisted,
+    }
 
 
 def _members_only(rows: pd.DataFrame, spells: pd.DataFrame | None, config: Config) -> tuple[pd.DataFrame, list[str]]:

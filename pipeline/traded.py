@@ -60,28 +60,17 @@ def setting_of(config: Config, lake: Lake, run_id: str, training: dict[str, Any]
     model = "int8" if training["status"] == "promoted" else BASELINE
     sigma, horizon = _sigmas(config, lake, run_id, model)
     opens, own, years = _opens(config, lake, run_id, sigma[model])
-    rule, sessions = config.backtest, pd.DatetimeIndex(opens.index)
-    weights = np.stack(
-        [
-            target_weight(
-                sigma[name].reindex(index=opens.index, columns=opens.columns).to_numpy(dtype=np.float64),
-                horizon,
-                rule.target_volatility,
-                rule.max_weight,
-                years,
-            )
-            for name in (model, BASELINE)
-        ]
+    sessions, rule = pd.DatetimeIndex(opens.index), config.backtest
+    sized = np.stack(
+        [sigma[name].reindex(index=opens.index, columns=opens.columns).to_numpy(float) for name in (model, BASELINE)]
     )
+    weights = target_weight(sized, horizon, rule.target_volatility, rule.max_weight, years)
     values = opens.to_numpy(dtype=np.float64)
     listed = _listed(values, own, weights, sessions <= sigma[model].index.max())
     kept: Bools = np.asarray(listed.any(axis=0))
     if not kept.any():
         raise DataError(f"no ticker of run {run_id} has both forecasts and prices; run: tradewind train")
     tickers = tuple(str(ticker) for ticker in opens.columns[kept])
-    weights = _standing(weights, own)
-    alike = len(set(years[kept].tolist())) == 1 and own[:, kept].all()
-    span = max((sessions[-1] - sessions[0]).days, 1)
     return Setting(
         model,
         tickers,
@@ -89,8 +78,8 @@ def setting_of(config: Config, lake: Lake, run_id: str, training: dict[str, Any]
         values[:, kept],
         own[:, kept],
         listed[:, kept],
-        weights[:, :, kept],
-        float(years[kept][0]) if alike else universe.DAYS_OF_YEAR * (len(sessions) - 1) / span,
+        _standing(weights, own)[:, :, kept],
+        _year(sessions, years[kept], bool(own[:, kept].all())),
         training.get("universe") or universe.facts(None, config, ()),
     )
 
@@ -105,6 +94,13 @@ def _listed(opens: Floats, own: Bools, weights: Floats, decided: Bools) -> Bools
     belongs = np.take_along_axis(forecast, np.maximum(bar, 0), axis=0)
     listed: Bools = started & np.isfinite(carry(opens, own=own)) & belongs
     return listed
+
+
+def _year(sessions: pd.DatetimeIndex, years: Floats, alike: bool) -> float:
+    """How many steps of the axis make a year: as many as the tickers' own, where all their sessions are the same."""
+    if alike and len(set(years.tolist())) == 1:
+        return float(years[0])
+    return universe.DAYS_OF_YEAR * (len(sessions) - 1) / max((sessions[-1] - sessions[0]).days, 1)
 
 
 def _standing(weights: Floats, own: Bools) -> Floats:

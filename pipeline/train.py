@@ -163,10 +163,6 @@ def _training(
 ) -> dict[str, Any]:
     held = registry.run_dir(run_id) / "training.json"
     created = json.loads(held.read_text())["created_at"] if held.is_file() else pd.Timestamp.now("UTC").isoformat()
-    counts = lake.prices().groupby("ticker")["session"].size()
-    used = {str(ticker) for ticker in data.panel.tickers}
-    spells = universe.members(config)
-    known = set(counts.index) if spells is None else set(spells["ticker"])
     return {
         "run_id": run_id,
         "seed": config.models.seed,
@@ -174,15 +170,7 @@ def _training(
         "features": list(data.panel.feature_names),
         "horizons": list(data.horizons),
         "tables": lake.versions(("prices", "news", "features", "targets")),
-        "tickers": sorted(used),
-        "left_out": [
-            {"ticker": str(t), "reason": _left_out(int(n), config, t in known)}
-            for t, n in counts.items()
-            if t not in used
-        ],
-        "calendar": config.universe.calendar,
-        "calendars": universe.groups(config.universe, sorted(used)),
-        "universe": universe.facts(spells, config, [str(t) for t in counts.index]),
+        **_universe(config, lake, {str(ticker) for ticker in data.panel.tickers}),
         "decision_lead_minutes": config.universe.decision_lead_minutes,
         "target_interval": config.target.interval,
         "known_after": list(data.known_after),
@@ -195,6 +183,24 @@ def _training(
         "status": "promoted" if evidence["gate"]["passed"] else "baseline",
         "created_at": created,
         "data_label": config.data.provider,
+    }
+
+
+def _universe(config: Config, lake: Lake, used: set[str]) -> dict[str, Any]:
+    """Who is in, who is left out and why, and by whose calendar."""
+    counts = lake.prices().groupby("ticker")["session"].size()
+    spells = universe.members(config)
+    known = set(counts.index) if spells is None else set(spells["ticker"])
+    return {
+        "tickers": sorted(used),
+        "left_out": [
+            {"ticker": str(t), "reason": _left_out(int(n), config, t in known)}
+            for t, n in counts.items()
+            if t not in used
+        ],
+        "universe": universe.facts(spells, config, [str(t) for t in counts.index]),
+        "calendar": config.universe.calendar,
+        "calendars": universe.groups(config.universe, sorted(used)),
     }
 
 

@@ -1,0 +1,75 @@
+"""sentiment: train a text classifier from labelled headlines, and see what each text scorer is worth."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.options import ConfigFile, Json, Overrides, Verbose, run_stage
+
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels",
+        metavar="FILE",
+        help="CSV, JSONL or Parquet: text, and label (negative, neutral, positive) or score (-1 to 1). "
+        "Default: the bundled headlines.",
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    sentiment = typer.Typer(
+        help="Train a text classifier, and judge text scorers on labelled headlines.", no_args_is_help=True
+    )
+    sentiment.command()(train)
+    sentiment.command()(card)
+    app.add_typer(sentiment, name="sentiment")
+
+
+def train(
+    labels: Labels = None,
+    transfer: Annotated[
+        Path | None, typer.Option("--transfer", metavar="FILE", help="Labelled texts from elsewhere, to judge it on.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where to; default: sentiment/ of the artifacts.")
+    ] = None,
+    kind: Annotated[str, typer.Option("--kind", help="logistic or naive_bayes (TextBlob's).")] = "logistic",
+    config: ConfigFile = None,
+    set_: Overrides = None,
+    json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Train on a label file, and show its figures out of fold and on foreign texts.
+
+    Example: tradewind sentiment train --labels headlines.csv --transfer posts.csv
+    """
+    from features.classifier import KINDS
+    from pipeline import sentiment as stage
+    from pipeline.errors import UsageError
+
+    if kind not in KINDS:
+        raise UsageError(f"--kind {kind!r}: use {' or '.join(KINDS)}")
+    work = partial(stage.run_train, labels=labels, transfer=transfer, out=out, kind=kind)
+    run_stage(lambda settings, progress: work(settings, progress=progress), config, set_, json, verbose)
+
+
+def card(
+    labels: Labels = None,
+    config: ConfigFile = None,
+    set_: Overrides = None,
+    json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """What TextBlob, VADER and trained classifiers are worth on a label file, with intervals.
+
+    Example: tradewind sentiment card --labels headlines.csv
+    """
+    from pipeline import sentiment as stage
+
+    run_stage(lambda settings, progress: stage.run_card(settings, labels, progress), config, set_, json, verbose)

@@ -47,9 +47,9 @@ def text_of(installed: Path, name: str) -> str:
 def test_it_holds_every_file_of_the_packages_and_nothing_else(installed: Path) -> None:
     packages = {path for folder in PACKAGES for path in (ROOT / folder).rglob("*")}
     ours = {path.relative_to(ROOT) for path in packages if path.is_file() and "__pycache__" not in path.parts}
-    sample = {Path("pipeline/sample") / path.name for path in (ROOT / "data" / "sample").iterdir()}
+    data = {Path("pipeline") / path.relative_to(ROOT / "data") for path in (ROOT / "data").glob("*/*")}
     held = {path.relative_to(installed) for path in installed.rglob("*") if path.is_file()}
-    assert {path for path in held if not path.parts[0].endswith(".dist-info")} == ours | sample
+    assert {path for path in held if not path.parts[0].endswith(".dist-info")} == ours | data
 
 
 @pytest.mark.parametrize(

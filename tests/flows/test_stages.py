@@ -79,7 +79,7 @@ def test_overrides_reach_the_stage(stage: Stage, reporting: str, config_path: st
     calls = stage("seeded", [Summary("seeded")])
     under_test(["seeded"], config_path, ["models.seed=42"])
     assert calls[0].models.seed == 42
-    assert calls[0].data.lake == Path(config_path).parent / "lake"
+    assert calls[0].data.lake == str(Path(config_path).parent / "lake")
 
 
 def test_a_summary_is_published_and_what_is_left_out_is_seen(

@@ -115,7 +115,7 @@ class Joiner:
     """Joins the lines of a CSV file that are one record, because a quoted field holds the ends of lines.
 
     A quote that is not closed within MOST_BYTES, or at all, costs its own line only: that line and those that were
-    searched for its end are records by themselves. So no line is searched more than twice.
+    searched for its end are records by themselves, so that no file makes the search long.
     """
 
     def __init__(self) -> None:

@@ -46,10 +46,10 @@ def expanded(entries: Sequence[str], key: str) -> list[Path]:
     Raises:
         DataError: an entry matches nothing, or a file has an unknown suffix.
     """
-    files: dict[Path, Path] = {}
+    files: dict[str, Path] = {}
     for entry in entries:
         for file in _files(Path(entry), key):
-            files.setdefault(file.resolve(), file)
+            files.setdefault(os.path.realpath(file), file)  # Path.resolve raises on links in a ring
     return list(files.values())
 
 

@@ -26,6 +26,8 @@ DUPLICATE = "duplicate (ticker, session): the first is kept"
 FIRST_DATE = pd.Timestamp("1970-01-01")
 _MOST_DAYS = 10_000_000
 _MIDNIGHT = r"[T ]00:00(?::00(?:\.0+)?)?$"
+_NO_ZONE = r"0001|9999"
+"""Years at the ends of Python's calendar, where a time cannot be put in a zone."""
 _DATE_ONLY = r"^\d{4}-?\d{2}-?\d{2}$"
 
 
@@ -160,6 +162,7 @@ class NewsJudge:
         if isinstance(published.dtype, pd.DatetimeTZDtype):
             return parse_published(published, exchange)
         text = _spelt(published)
+        text = text.mask(text.str.match(_NO_ZONE), "")
         if not self._has_times:
             return parse_published(text.str.replace(_MIDNIGHT, "", regex=True), exchange)
         with_time = pd.concat([text, pd.Series(["2000-01-03T12:00"], dtype="str")], ignore_index=True)

@@ -134,15 +134,16 @@ def _gathered(deliveries: Iterable[Delivery], most: int) -> Iterator[Delivery]:
     for delivery in deliveries:
         rows = len(delivery.prices) + len(delivery.news) + len(delivery.rejected)
         if waiting and size + rows > most:
-            yield _together(waiting)
+            yield together(waiting)
             waiting, size = [], 0
         waiting.append(delivery)
         size += rows
     if waiting:
-        yield _together(waiting)
+        yield together(waiting)
 
 
-def _together(parts: Sequence[Delivery]) -> Delivery:
+def together(parts: Sequence[Delivery]) -> Delivery:
+    """Several batches as one."""
     if len(parts) == 1:
         return parts[0]
     prices = [part.prices for part in parts if len(part.prices)]

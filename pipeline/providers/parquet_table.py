@@ -20,7 +20,9 @@ from pipeline.providers.tabular import Chunk, Ours, Table
 MOST_CELLS = 4_000_000
 """A file of very many columns is read in smaller chunks."""
 TIMES = ("session", "published_at")
-_ERRORS = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, NotImplementedError, MemoryError)
+_ERRORS = (
+    pa.ArrowException, OSError, ValueError, TypeError, KeyError, ArithmeticError, NotImplementedError, MemoryError,
+)  # fmt: skip
 """What pyarrow raises on a damaged file."""
 
 
@@ -97,15 +99,22 @@ def _times(values: Any) -> pd.Series:
 
 def _text(values: Any) -> pd.Series:
     """Text, '' where null; nested values and what is not UTF-8 spelt out."""
+    kind = values.type
     try:
-        if not pa.types.is_nested(values.type):
+        if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+            values = values.cast(pa.large_binary())
+        elif pa.types.is_string(kind):
+            values = values.cast(pa.binary())
+        if _is_binary(values.type) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
             # Parquet's text is not always UTF-8: only the cast from bytes looks.
-            raw = values.cast(pa.large_binary()) if pa.types.is_large_string(values.type) else values
-            raw = raw.cast(pa.binary()) if pa.types.is_string(raw.type) else raw
-            return pd.Series(raw.cast(pa.large_string()).fill_null("").to_pandas()).astype("str")
+            return pd.Series(values.cast(pa.large_string()).fill_null("").to_pandas()).astype("str")
     except (pa.ArrowException, ValueError, KeyError):
         pass
     return pd.Series([_shown(value) for value in values], dtype="str")
+
+
+def _is_binary(kind: Any) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _shown(value: Any) -> str:

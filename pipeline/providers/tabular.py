@@ -63,7 +63,7 @@ class Table(NamedTuple):
 
 
 def open_table(path: Path, most: int = CHUNK_ROWS) -> Table:
-    """Open a file by its suffix; a chunk has at most so many rows.
+    """Open a file by its suffix; a chunk has at most so many rows (and those of one MOST_BYTES that were held back).
 
     Raises:
         FileError: it cannot be read.

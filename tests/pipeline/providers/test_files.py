@@ -2,44 +2,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from pipeline.config import Config, Data, Universe
 from pipeline.errors import DataError
-from pipeline.providers import NEWS_COLUMNS, PRICE_COLUMNS, Delivery, Held
-from pipeline.providers.files import _together as together
+from pipeline.providers import PRICE_COLUMNS, Held
 from pipeline.providers.files import deliver
-from pipeline.providers.tabular import CHUNK_ROWS
 from pipeline.summary import silent
-
-HEADER = "Date,Open,High,Low,Close,Adj Close,Volume"
-GOOD = "2013-03-01,10,11,9,10.5,5.25,1000"
-
-
-def write(path: Path, *lines: str) -> Path:
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
-
-
-def config_of(
-    *prices: Path, news: tuple[Path, ...] = (), columns: dict[str, str] | None = None, **universe: Any
-) -> Config:
-    data = Data(provider="files", prices=tuple(map(str, prices)), news=tuple(map(str, news)), columns=columns or {})
-    return Config(data=data, universe=Universe(**universe))
-
-
-def delivered(*prices: Path, chunk_rows: int = CHUNK_ROWS, **options: Any) -> Delivery:
-    """Everything that is delivered, as one batch."""
-    return together(list(deliver(config_of(*prices, **options), silent, Held(), chunk_rows)))
-
-
-def news_of(tmp_path: Path, path: Path, calendar: str = "XNYS") -> Delivery:
-    return delivered(write(tmp_path / "P.csv", HEADER, GOOD), news=(path,), calendar=calendar)
+from tests.pipeline.providers.own_files import GOOD, HEADER, config_of, delivered, write
 
 
 def test_a_single_ticker_is_named_by_its_file(tmp_path: Path) -> None:
@@ -150,83 +121,158 @@ def test_errors_of_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"broken\.parquet: cannot be read: "):
         delivered(tmp_path / "broken.parquet")
     (tmp_path / "latin.csv").write_bytes(HEADER.encode() + b"\n\xe9,1,1,1,1,1,1\n")
-    with pytest.raises(DataError, match=r"latin\.csv: none of its 1 rows can be used; the first: the line is not UTF-8 text: \\xe9,1"):
+    with pytest.raises(DataError, match=r"latin\.csv: none of its 1 rows .*: the line is not UTF-8 text: \\xe9,1"):
         delivered(tmp_path / "latin.csv")
     with pytest.raises(DataError, match=r"unknown exchange calendar 'NYSEX'; did you mean"):
         delivered(write(tmp_path / "p.csv", HEADER, GOOD), calendar="NYSEX")
 
 
-@pytest.mark.parametrize(
-    ("stamp", "published", "known"),
-    [
-        ("2013-03-01T16:05:00-05:00", "2013-03-01T21:05Z", "2013-03-01T21:05Z"),
-        ("2013-03-01 21:05Z", "2013-03-01T21:05Z", "2013-03-01T21:05Z"),
-        ("2013-03-01 16:05:30", "2013-03-01T21:05:30Z", "2013-03-01T21:05:30Z"),
-        ("2013-03-01", "2013-03-01T05:00Z", "2013-03-02T05:00:00.000001Z"),
-        ("20130301", "2013-03-01T05:00Z", "2013-03-02T05:00:00.000001Z"),
-        ("2013-03-01 00:00:00", "2013-03-01T05:00Z", "2013-03-02T05:00:00.000001Z"),
-        ("2013-11-03 01:30", "2013-11-03T06:30Z", "2013-11-03T06:30Z"),
-    ],
-)
-def test_when_a_headline_was_known(tmp_path: Path, stamp: str, published: str, known: str) -> None:
-    file = write(tmp_path / "wire.jsonl", json.dumps({"published_at": stamp, "title": "a good day"}))
-    (row,) = news_of(tmp_path, file).news.to_dict(orient="records")
-    assert row["published_at"] == pd.Timestamp(published)
-    assert row["known_at"] == pd.Timestamp(known)
-    assert (row["ticker"], row["source"], row["summary"], row["url"]) == ("", "wire", "", "")
+# -- files, folders, globs --------------------------------------------------------------------------------------
 
 
-def test_one_time_of_day_makes_midnight_a_time(tmp_path: Path) -> None:
-    file = write(tmp_path / "n.csv", "time,title", "2013-03-01 00:00:00,a", "2013-03-01 10:00:00,b")
-    news = news_of(tmp_path, file).news
-    assert (news["known_at"] == news["published_at"]).all()
+def test_folders_and_globs(tmp_path: Path) -> None:
+    for name in ("B.csv", "A.csv", "sub/C.CSV", "sub/deep/D.jsonl", ".hidden.csv", ".git/E.csv", "notes.txt"):
+        file = tmp_path / "data" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith("jsonl"):
+            write(file, json.dumps(dict(zip(HEADER.split(","), GOOD.split(","), strict=True))))
+        else:
+            write(file, HEADER, GOOD)
+    data = tmp_path / "data"
+    for entries, tickers in [
+        ((data,), ["A", "B", "C", "D"]),
+        ((data / "*.csv",), ["A", "B"]),
+        ((data / "*",), ["A", "B"]),
+        ((data / "**",), ["A", "B", "C", "D"]),
+        ((data / "**" / "*.jsonl",), ["D"]),
+        ((data / "sub" / "[CD].*", data / "B.csv", data / "*.csv"), ["C", "B", "A"]),
+    ]:
+        delivery = delivered(*entries)
+        assert delivery.prices["ticker"].tolist() == tickers, entries
+        assert delivery.rejected == (), "a file that is named twice is read once"
 
 
-@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
-def test_news_in_every_format(tmp_path: Path, suffix: str) -> None:
-    rows = pd.DataFrame(
-        {"Date": ["2013-03-01T10:00:00Z"] * 2, "Headline": ['a, "good" day', ""], "ticker": ["X", None], "link": "u"}
-    )
-    file = tmp_path / f"n.{suffix}"
-    if suffix == "csv":
+def test_a_name_that_looks_like_a_glob(tmp_path: Path) -> None:
+    (tmp_path / "[x]").mkdir()
+    write(tmp_path / "[x]" / "A[1].csv", HEADER, GOOD)
+    assert delivered(tmp_path / "[x]" / "A[1].csv").prices["ticker"].tolist() == ["A[1]"]
+    assert delivered(tmp_path / "[x]" / "*.csv").prices["ticker"].tolist() == ["A[1]"]
+
+
+def test_entries_that_match_nothing(tmp_path: Path) -> None:
+    good = write(tmp_path / "P.csv", HEADER, GOOD)
+    (tmp_path / "empty").mkdir()
+    write(tmp_path / "a.txt", "text")
+    for entry, message in [
+        ("*.parquet", r"data\.prices: '.*/\*\.parquet' matches no file$"),
+        ("gone/*.csv", r"data\.prices: '.*/gone/\*\.csv' matches no file$"),
+        ("*.txt", r"data\.prices: '.*' matches only a\.txt and the like, of no known format \(\.csv, "),
+        ("empty", r"empty: no file in this folder ends in \.csv, \.csv\.gz"),
+        ("gone", r"gone: no such file$"),
+        ("a**", r"data\.prices: '.*a\*\*' cannot be looked up: Invalid pattern"),
+        ("x" * 300, r"cannot be looked up: .*File name too long"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            delivered(good, tmp_path / entry)
+    with pytest.raises(DataError, match=r"data\.news: '.*n\*' matches no file$"):
+        delivered(good, news=(tmp_path / "n*",))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "jsonl", "ndjson", "jsonl.gz", "parquet"])
+def test_prices_in_every_format(tmp_path: Path, suffix: str) -> None:
+    rows = pd.DataFrame([GOOD.split(","), ["2013-02-28", "ten", "11", "9", "10", "10", "1"]], columns=HEADER.split(","))
+    file = tmp_path / f"SPY.{suffix}"
+    if suffix.startswith("csv"):
         rows.to_csv(file, index=False)
-    elif suffix == "jsonl":
-        rows.to_json(file, orient="records", lines=True)
-    else:
+    elif suffix == "parquet":
         rows.to_parquet(file)
-    delivery = news_of(tmp_path, file)
-    assert delivery.news[["ticker", "title", "url"]].to_numpy().tolist() == [["X", 'a, "good" day', "u"]]
-    assert {name: str(dtype) for name, dtype in delivery.news.dtypes.items()} == NEWS_COLUMNS
-    assert [(row.table, row.reason) for row in delivery.rejected] == [("news", "no title")]
+    else:
+        rows.to_json(file, orient="records", lines=True)
+    delivery = delivered(file)
+    assert delivery.prices.iloc[0].to_dict() == {
+        "ticker": "SPY", "session": pd.Timestamp("2013-03-01"), "open": 10, "high": 11, "low": 9, "close": 10.5,
+        "adj_close": 5.25, "volume": 1000, "dividend": 0, "split": 1, "source": file.name,
+    }  # fmt: skip
+    ((table, reason, source, text),) = delivery.rejected
+    assert (table, reason, source) == ("prices", "open is not a number", file.name)
+    line = "2013-02-28,ten,11,9,10,10,1"
+    assert (list(json.loads(text).values()) if "json" in suffix else text.split(",")) == line.split(",")
 
 
-def test_bad_headlines(tmp_path: Path) -> None:
-    lines = (
-        '{"published_at": "2013-03-01T10:00Z", "title": "fine"}', "nonsense", "[1]",
-        '{"published_at": null, "title": "when"}', '{"published_at": "2999-01-01T00:00Z", "title": "early"}',
-    )  # fmt: skip
-    delivery = news_of(tmp_path, write(tmp_path / "n.jsonl", *lines))
-    assert delivery.news["title"].tolist() == ["fine"]
-    assert [(row.reason.split(" ")[0], row.row) for row in delivery.rejected] == [
-        ("the", "nonsense"), ("the", "[1]"), ("published_at", lines[3]), ("published", lines[4]),
+# -- what a bad file does to the others -------------------------------------------------------------------------
+
+
+def test_one_bad_file_does_not_stop_the_others(tmp_path: Path) -> None:
+    files = [
+        write(tmp_path / "A.csv", HEADER, GOOD), write(tmp_path / "B.csv", "Date,Open", "1,2"),
+        write(tmp_path / "C.csv", HEADER, "x"), write(tmp_path / "D.csv", HEADER, GOOD),
     ]  # fmt: skip
-    other = news_of(tmp_path, write(tmp_path / "m.csv", "date,text", "2013-03-01,x"))
-    assert other.failed == {"m.csv": "no column title (or headline); found date, text"}
-    assert len(other.prices) == 1
+    news = [write(tmp_path / "n.csv", "time,title", "2013-03-01,x"), write(tmp_path / "m.csv", "time,title", "2,x")]
+    (tmp_path / "broken.parquet").write_bytes(b"nothing")
+    delivery = delivered(*files, tmp_path / "broken.parquet", news=tuple(news))
+    assert delivery.prices["ticker"].tolist() == ["A", "D"]
+    assert delivery.news["title"].tolist() == ["x"]
+    assert sorted(delivery.failed) == ["B.csv", "C.csv", "broken.parquet", "m.csv"]
+    assert delivery.failed["B.csv"] == "no column high; found Date, Open"
+    assert delivery.failed["C.csv"].startswith("none of its 1 rows can be used; the first: session is no date like")
+    assert delivery.failed["broken.parquet"].startswith("cannot be read: Parquet file size is 7 bytes")
+    assert delivery.failed["m.csv"].startswith("none of its 1 rows can be used; the first: published_at is no time")
+    assert [row.source for row in delivery.rejected] == ["C.csv", "m.csv"]
+    with pytest.raises(
+        DataError, match=r"none of 2 price files can be used; the first: .*B\.csv: no column high; found"
+    ):
+        delivered(files[1], files[2])
 
 
-FIGURE = st.sampled_from(["10", "9", "11", "0", "-1", "nan", "inf", "", "ten", "1e400", " 10 ", "10.5"])
-DATE = st.sampled_from(["2013-03-01", "2013-02-28", "2013-03-02", "1.3.2013", "", "2013-02-27T00:00:00", "9999-12-31"])
-ROW = st.tuples(DATE, FIGURE, FIGURE, FIGURE, FIGURE, FIGURE, FIGURE, st.lists(FIGURE, max_size=1))
+def test_failures_of_files_of_one_name(tmp_path: Path) -> None:
+    write(tmp_path / "P.csv", HEADER, GOOD)
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "x.csv", HEADER)
+    assert sorted(delivered(tmp_path).failed) == [str(tmp_path / "a" / "x.csv"), str(tmp_path / "b" / "x.csv")]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(rows=st.lists(ROW, max_size=12))
-def test_nothing_is_lost(tmp_path: Path, rows: list[tuple[Any, ...]]) -> None:
-    lines = [",".join([*row[:-1], *row[-1]]) for row in rows]
-    delivery = delivered(write(tmp_path / "X.csv", HEADER, "2013-02-26,10,11,9,10.5,5.25,1000", *lines))
-    assert len(delivery.prices) + len(delivery.rejected) == len(rows) + 1
-    assert not delivery.prices.duplicated(["ticker", "session"]).any()
-    kept = delivery.prices
-    assert (kept["low"] > 0).all()
-    assert (kept["high"] >= kept[["open", "close", "low"]].max(axis=1)).all()
+def test_small_files_share_a_batch(tmp_path: Path) -> None:
+    for number in range(7):
+        write(tmp_path / f"T{number}.csv", HEADER, GOOD, "2013-02-28,10,11,9,10.5,5.25,1000")
+    batches = list(deliver(config_of(tmp_path), silent, Held(), chunk_rows=6))
+    assert [len(batch.prices) for batch in batches] == [6, 6, 2]
+    steps: list[tuple[str, int, int]] = []
+    list(deliver(config_of(tmp_path), lambda *step: steps.append(step), Held()))
+    assert steps[-1][1] == steps[-1][2]
+
+
+# -- columns ----------------------------------------------------------------------------------------------------
+
+
+def test_columns_by_their_own_names(tmp_path: Path) -> None:
+    german = write(tmp_path / "a.csv", "Datum,Kürzel,Erster,Hoch,Tief,Schluss,Close", "2013-03-01,X,10,11,9,10.5,77")
+    wire = write(tmp_path / "n.csv", "Datum,Schlagzeile", "2013-03-01 10:00,hello")
+    columns = {
+        "DATUM ": "session", "Kürzel": "ticker", "Erster": "open", "hoch": "high", "Tief": "low", "Schluss": "close",
+        "schlagzeile": "title",
+    }  # fmt: skip
+    delivery = delivered(german, news=(wire,), columns=columns)
+    assert delivery.prices[["ticker", "open", "close"]].to_numpy().tolist() == [["X", 10, 10.5]]
+    assert delivery.news["title"].tolist() == ["hello"], "the session of prices is the published_at of news"
+    assert "a.csv: its column Close is not used, since data.columns names another one as close" in delivery.notes
+
+
+def test_the_very_name_goes_before_those_alike(tmp_path: Path) -> None:
+    file = write(tmp_path / "X.csv", "date,open,high,low,Close,close", "2013-03-01,10,11,9,5.25,10.5")
+    delivery = delivered(file, columns={"Close": "adj_close"})
+    assert delivery.prices[["close", "adj_close"]].to_numpy().tolist() == [[10.5, 5.25]]
+
+
+def test_mappings_that_cannot_be(tmp_path: Path) -> None:
+    file = write(tmp_path / "X.csv", HEADER, GOOD)
+    with pytest.raises(
+        DataError, match=r"data\.columns: 'Date' = 'day': we have no such column; ours: ticker, session,"
+    ):
+        delivered(file, columns={"Date": "day"})
+    with pytest.raises(
+        DataError, match=r"data\.columns: no file has a column 'Datum'; found Date, Open, High, .*Volume$"
+    ):
+        delivered(file, columns={"Datum": "session"})
+    with pytest.raises(DataError, match=r"X\.csv: more than one column means open; found Date, Open"):
+        delivered(file, columns={"Open": "open", "High": "open"})

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
@@ -123,8 +124,9 @@ _Found = tuple[_Known | _Unknown, ...] | _Odd | Literal[0] | None
 """What a piece amounts to: its words; or only that a negation ends (0), or a negation and a modifier (None)."""
 
 
+@lru_cache(maxsize=10_000)
 def _unknown(word: str) -> _Unknown:
-    mood = 0.0 if word == "(!)" else None if word.isalpha() or word in PUNCTUATION else _MOODS.get(word)
+    mood = None if word.isalpha() or word in PUNCTUATION else _MOODS.get(word)
     return _Unknown(word in lexicon.negations, len(word.strip("'")) > 1, len(word) > 2, word == "!", mood)
 
 
@@ -139,7 +141,8 @@ def _vocabulary() -> dict[str, _Known | _Unknown]:
 
 
 _EMOTICONS: Final = [(emoticon, mood) for (_, mood), each in EMOTICONS.items() for emoticon in each]
-_MOODS: Final = {emoticon.lower(): mood for emoticon, mood in reversed(_EMOTICONS)}  # TextBlob takes the first
+# TextBlob takes the first of those that are equal in lower case.
+_MOODS: Final = {"(!)": 0.0} | {emoticon.lower(): mood for emoticon, mood in reversed(_EMOTICONS)}
 _VOCABULARY: Final = _vocabulary()
 _ACROSS: Final = (*(emoticon for emoticon, _ in _EMOTICONS), "(!)")
 _TAILS: Final = frozenset(e[k:] for e in _ACROSS for k in range(1, len(e)))
@@ -152,6 +155,7 @@ _HINT: Final = re.compile("[!\u2665" + "".join(_QUOTES) + r"]|:(?!//|$)|[=;*<>°
 _EDGES: Final = PUNCTUATION.replace(".", "")
 _EDGE_HEADS: Final = frozenset(part[0] for part in _TAILS | _MIDDLES) & set(_EDGES)
 _ENDS: Final = tuple(PUNCTUATION)
+_BEGINS_HEAD: Final = frozenset(part[0] for part in _TAILS | _MIDDLES)
 _RESET: Final = _unknown("any")
 _ALONE: Final[dict[tuple[_Known | _Unknown, ...], Literal[0] | None]] = {(_RESET,): None, (_unknown("to"),): 0}
 
@@ -160,7 +164,14 @@ class _Memo(dict[str, _Found]):
     """Pieces met before."""
 
     def __missing__(self, piece: str) -> _Found:
-        found = self[piece] = None if _only_resets(piece) else _read(piece)
+        if piece.isalpha() and len(piece) > 2 and piece[-1] != "D":
+            known = _VOCABULARY.get(piece.lower())
+            found: _Found = None if known is None else (known,)
+        elif piece[-1] == "," and piece[:-1].isalpha() and len(piece) > 3:
+            found = self[piece[:-1]]  # a comma has no effect
+        else:
+            found = None if _only_resets(piece) else _read(piece)
+        self[piece] = found
         return found
 
 
@@ -177,21 +188,27 @@ def _only_resets(piece: str) -> bool:
 
 def _read(piece: str) -> _Found:
     tokens = find_tokens(piece)
-    heads = ["".join(tokens[:n]) for n in range(1, min(len(tokens), 3) + 1)]
-    heads = [head for head in heads if head in _TAILS] + [head for head in heads[-1:] if head in _MIDDLES]
+    heads = _heads(tokens) if piece[0] in _BEGINS_HEAD else ()
     if _HINT.search(piece) is not None:
         text = " ".join(tokens)
         if RE_EMOTICONS.search(text) is not None or RE_SARCASM.search(text) is not None:
             tokens = " ".join(lexicon.tokenizer(piece)).split()
     words: list[_Known | _Unknown] = []
     for token in tokens:
-        word = _VOCABULARY.get(token.lower()) or _unknown(token.lower())
-        if word != _RESET or words[-1:] != [_RESET]:
+        lower = token.lower()
+        word = _VOCABULARY.get(lower) or (_RESET if len(lower) > 2 and lower not in _MOODS else _unknown(lower))
+        if word is not _RESET or not words or words[-1] is not _RESET:
             words.append(word)
     found = tuple(words)
     if heads or EOS in tokens:
-        return _Odd(found, tuple(heads), EOS in tokens)
+        return _Odd(found, heads, EOS in tokens)
     return _ALONE.get(found, found)
+
+
+def _heads(tokens: list[str]) -> tuple[str, ...]:
+    begins = ["".join(tokens[:n]) for n in range(1, min(len(tokens), 4) + 1)]
+    whole = begins[-1] if len(begins) == len(tokens) else ""
+    return tuple(head for head in begins if head in _TAILS or (head == whole and head in _MIDDLES))
 
 
 def find_tokens(piece: str) -> list[str]:

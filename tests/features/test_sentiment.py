@@ -60,6 +60,7 @@ part = st.one_of(
     st.sampled_from(MARKS),
     st.sampled_from(FACES),
     st.sampled_from(FACES).map(" ".join),
+    st.tuples(st.sampled_from(FACES), st.integers(1, 4)).map(lambda cut: f"{cut[0][: cut[1]]} {cut[0][cut[1] :]}"),
     st.sampled_from(FACES).map(str.lower),
     st.sampled_from(sorted(ABBREVIATIONS)),
     st.from_regex(r"[A-Z]?[0-9]{1,4}[%.)]?", fullmatch=True),
@@ -86,6 +87,9 @@ def assert_same_bits(texts: list[str]) -> None:
 @example("a very ( ! ) good year : ) ! and worse")
 @example("profit up (2018) good : - D")
 @example("> : ( no good")
+@example("good : '''( bad")
+@example("good :' ''( bad")
+@example("LXD, good")
 @example("good : END-OF-SENTENCE ) bad")
 @example("don't call it good\n\n: ) great")
 @example("very 8) good")

@@ -50,7 +50,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         **dict.fromkeys(("row_id", "table", "reason", "source", "row"), "str"),
         "quarantined_at": INSTANT,
     },
-    "provider_state": {**dict.fromkeys(("key", "value"), "str"), "updated_at": INSTANT},
+    "state": {**dict.fromkeys(("key", "value"), "str"), "updated_at": INSTANT},
     "forecasts": {
         **dict.fromkeys(("run_id", "model", "bundle_version", "fold", "ticker"), "str"),
         "session": SESSION,
@@ -69,7 +69,7 @@ COLUMNS: dict[str, dict[str, str]] = {
 }
 """Column -> dtype of every table with a fixed contract, in the order of the columns."""
 
-_UNIQUE = {"prices": ["ticker", "session"], "news": ["news_id"], "quarantine": ["row_id"], "provider_state": ["key"]}
+_UNIQUE = {"prices": ["ticker", "session"], "news": ["news_id"], "quarantine": ["row_id"], "state": ["key"]}
 
 _RULES = {
     "prices": [

@@ -71,7 +71,7 @@ def run(config: Config, progress: Progress = silent) -> Summary:
         progress("int8 walk-forward", done, len(training["folds"]))
         folds.append(_compare_fold(data, trained.read(directory, name), name, config))
     progress("int8 walk-forward", len(folds), len(folds))
-    proof = _equality(config, data, folds)
+    proof = _equality(config, data, folds, training["sessions_per_year"])
     version = run_id
     with registry.publishing(version) as staging:
         sealed = _write_bundle(staging, config, data, trained.read(directory, "live"), training, version)
@@ -148,7 +148,7 @@ def _session(model: onnx.ModelProto) -> Any:
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def _equality(config: Config, data: Dataset, folds: list[_Fold]) -> dict[str, Any]:
+def _equality(config: Config, data: Dataset, folds: list[_Fold], sessions_per_year: float) -> dict[str, Any]:
     exact, int8 = (_pooled(data, folds, which) for which in ("exact", "int8"))
     rows = equality.outputs(exact, int8, data.horizons, config.compress.min_r2, config.compress.max_difference)
     forecasts = {"float": _whole(data, folds, 0), "int8": _whole(data, folds, 1)}
@@ -156,7 +156,7 @@ def _equality(config: Config, data: Dataset, folds: list[_Fold]) -> dict[str, An
     losses = race.losses(forecasts, data.log_return, data.rv, vol, data.horizons)
     e = config.evidence
     resampling = Resampling(e.confidence, e.gate_level, e.resamples, e.block_sessions, e.min_blocks, config.models.seed)
-    sizing = _sizing(config)
+    sizing = _sizing(config, sessions_per_year)
     weights = [target_weights(f.sigma, data.horizons, sizing) for f in forecasts.values()]
     change = equality.relative_change(*(w[np.isfinite(weights[0])] for w in weights))
     compared = [
@@ -259,18 +259,19 @@ def _manifest(config: Config, live: Trained, training: dict[str, Any], version: 
             "tickers": training["tickers"],
             "tables": training["tables"],
         },
-        "sizing": _sizing(config),
+        "sizing": _sizing(config, training["sessions_per_year"]),
         "body_weight": live.notes["body_weight"],
     }
 
 
-def _sizing(config: Config) -> dict[str, Any]:
+def _sizing(config: Config, sessions_per_year: float) -> dict[str, Any]:
     b = config.backtest
     return {
         "target_volatility": b.target_volatility,
         "horizon": b.horizon,
         "max_weight": b.max_weight,
         "band": b.band,
+        "sessions_per_year": sessions_per_year,
     }
 
 

@@ -7,6 +7,7 @@ its whole history.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from features.targets import label_rows, targets
 from pipeline import universe
 from pipeline.config import Config
 from pipeline.errors import DataError, TooLittleHistoryError, UsageError
-from pipeline.store import Lake
+from pipeline.store import SOURCES, Lake
 from pipeline.summary import Progress, Summary, silent
 
 MOST_NAMED = 3
@@ -45,6 +46,7 @@ def run(config: Config, progress: Progress = silent) -> Summary:
     """
     lake = Lake.of(config.data)
     progress("reading prices and news", 0, 3)
+    sources = lake.versions(("prices", "price_revisions", "news"))
     rows, spells = lake.prices(), universe.members(config)
     universe_facts = universe.facts(spells, config, [str(ticker) for ticker in rows["ticker"].unique()])
     rows, outside = _members_only(rows, spells, config)
@@ -64,6 +66,7 @@ def run(config: Config, progress: Progress = silent) -> Summary:
     progress("writing features and targets", 2, 3)
     changed = lake.replace("features", feature_rows)
     lake.replace("targets", target_rows)
+    lake.keep_state({SOURCES: json.dumps(sources)})
     progress("writing features and targets", 3, 3)
     figures = {
         **_counts(config, feature_rows, prices.adjusted, headlines),

@@ -29,6 +29,8 @@ SCHEMA_VERSION = 1
 PARTITIONED = ("prices", "features")
 FEW_TICKERS = 200
 """A batch of no more tickers than this reads only their bars to compare with."""
+SOURCES = "features:sources"
+"""Key of the state that holds, as JSON, the Delta versions that the features were computed from."""
 SMALL_FILES = 48
 """More files than this beyond one a partition, and an ingestion ends with compacting the table."""
 
@@ -180,10 +182,10 @@ class Lake:
         )
 
     def state(self) -> dict[str, str]:
-        """What providers left for their next run, by key."""
-        if not self.exists("provider_state"):
+        """What providers and stages left for their next run, by key."""
+        if not self.exists("state"):
             return {}
-        rows = self.read("provider_state")
+        rows = self.read("state")
         return dict(zip(rows["key"], rows["value"], strict=True))
 
     # -- writing ------------------------------------------------------------------------------------------
@@ -223,15 +225,15 @@ class Lake:
         return self._committed(lambda: self._append_new("quarantine", frame, "row_id")).inserted
 
     def keep_state(self, state: Mapping[str, str]) -> None:
-        """Keep a provider's text by key, in place of what was there."""
+        """Keep a text by key, in place of what was there."""
         held = self.state()
         changed = {key: value for key, value in state.items() if held.get(key) != value}
         if not changed:
             return
         rows = pd.DataFrame({"key": list(changed), "value": list(changed.values())}, dtype="str")
         rows["updated_at"] = pd.Series(pd.Timestamp.now("UTC"), index=rows.index).astype(frames.INSTANT)
-        rows = frames.check("provider_state", rows)
-        self._committed(lambda: self._put("provider_state", rows, ("key",)))
+        rows = frames.check("state", rows)
+        self._committed(lambda: self._put("state", rows, ("key",)))
 
     def replace(self, table: str, rows: pd.DataFrame, where: str | None = None) -> bool:
         """Put `rows` in place of those for which `where` holds (all, if None), unless they are the same.

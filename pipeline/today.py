@@ -115,8 +115,9 @@ def _latest(config: Config, lake: Lake, bundle: Bundle) -> Latest:
     forecast = _forecast(bundle, panel, at, scored, field)
     target = np.zeros(N)
     if scored.any():
-        # The sizing rule takes a year to be 252 sessions.
-        unit = np.sqrt(_years(config, panel, own) / SESSIONS_PER_YEAR)[:, None]
+        # The bundle knows one length of the year, the tickers may be on several calendars.
+        year = manifest["sizing"].get("sessions_per_year", SESSIONS_PER_YEAR)
+        unit = np.sqrt(_years(config, panel, own) / year)[:, None]
         target[scored] = target_weights((forecast.sigma * unit)[scored], bundle.horizons, manifest["sizing"])
     return Latest(panel, at, age, left, scored, forecast, target)
 

@@ -45,6 +45,7 @@ def run(config: Config, progress: Progress = silent) -> Summary:
 
 def _run(config: Config, progress: Progress) -> Summary:
     lake, registry = Lake.of(config.data), Registry(config.data.artifacts)
+    tables = walkforward.table_versions(lake)
     data = walkforward.read(lake, config)
     folds = _folds(data, config)
     run_id = _run_id(config, data)
@@ -58,7 +59,7 @@ def _run(config: Config, progress: Progress) -> Summary:
     progress("weighing the evidence", 2, 2)
     live_fold = splits.live_fold(len(data.panel.sessions), config.splits.validation_sessions, data.purge)
     live = walkforward.fit_folds(data, [live_fold], settings)[0]
-    training = _training(config, lake, registry, run_id, data, folds, evidence)
+    training = _training(config, lake, registry, run_id, data, folds, evidence, tables)
     trained.write(registry.run_dir(run_id) / "networks", data, [*fitted, live], ewma, training["status"])
     registry.write_json(run_id, "evidence.json", evidence)
     registry.write_json(run_id, "training.json", training)
@@ -160,6 +161,7 @@ def _training(
     data: Dataset,
     folds: list[splits.Fold],
     evidence: dict[str, Any],
+    tables: dict[str, int],
 ) -> dict[str, Any]:
     held = registry.run_dir(run_id) / "training.json"
     created = json.loads(held.read_text())["created_at"] if held.is_file() else pd.Timestamp.now("UTC").isoformat()
@@ -169,8 +171,9 @@ def _training(
         "threads": config.models.threads,
         "features": list(data.panel.feature_names),
         "horizons": list(data.horizons),
-        "tables": lake.versions(("prices", "news", "features", "targets")),
-        **_universe(config, lake, {str(ticker) for ticker in data.panel.tickers}),
+        "tables": tables,
+        "as_of": None if config.data.as_of is None else config.data.as_of.isoformat(),
+        **_universe(config, lake, data),
         "decision_lead_minutes": config.universe.decision_lead_minutes,
         "target_interval": config.target.interval,
         "known_after": list(data.known_after),
@@ -186,8 +189,9 @@ def _training(
     }
 
 
-def _universe(config: Config, lake: Lake, used: set[str]) -> dict[str, Any]:
+def _universe(config: Config, lake: Lake, data: Dataset) -> dict[str, Any]:
     """Who is in, who is left out and why, and by whose calendar."""
+    used = {str(ticker) for ticker in data.panel.tickers}
     counts = lake.prices().groupby("ticker")["session"].size()
     spells = universe.members(config)
     known = set(counts.index) if spells is None else set(spells["ticker"])
@@ -198,6 +202,7 @@ def _universe(config: Config, lake: Lake, used: set[str]) -> dict[str, Any]:
             for t, n in counts.items()
             if t not in used
         ],
+        "sessions_per_year": universe.shared_year(config.universe, sorted(used), pd.DatetimeIndex(data.panel.sessions)),
         "universe": universe.facts(spells, config, [str(t) for t in counts.index]),
         "calendar": config.universe.calendar,
         "calendars": universe.groups(config.universe, sorted(used)),

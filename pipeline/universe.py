@@ -192,6 +192,12 @@ def sessions_per_year(name: str, sessions: pd.DatetimeIndex) -> float:
     return DAYS_OF_YEAR if (sessions.day_of_week >= 5).mean() > 0.1 else TRADING_YEAR
 
 
+def shared_year(universe: Universe, tickers: Sequence[str], sessions: pd.DatetimeIndex) -> float:
+    """`sessions_per_year` of all tickers together; 252 where their calendars differ in it."""
+    years = {sessions_per_year(name, sessions) for name in groups(universe, tickers)}
+    return years.pop() if len(years) == 1 else TRADING_YEAR
+
+
 def _is_session(name: str, sessions: pd.DatetimeIndex, held: Bools) -> Bools:
     """(T,) whether each date is a session of the calendar."""
     if name == calendars.NONE:

@@ -20,7 +20,7 @@ from pipeline.store import Lake, empty
 from pipeline.summary import Progress, Summary, silent
 
 TABLES = (
-    "prices", "price_revisions", "news", "quarantine", "provider_state",
+    "prices", "price_revisions", "news", "quarantine", "state",
     "features", "targets", "forecasts", "positions",
 )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from models.forecasters.student import FittedStudent, Slices, StudentConfig, fit
 from models.scaling import Scaler
 from pipeline import universe
 from pipeline.config import Config
-from pipeline.store import Lake
+from pipeline.store import SOURCES, Lake
 
 Array = npt.NDArray[np.float64]
 
@@ -77,6 +78,18 @@ def read(lake: Lake, config: Config) -> Dataset:
     known_after = universe.known_after(config, panel.tickers.tolist(), pd.DatetimeIndex(panel.sessions), held)
     purge = max(config.purge, *known_after)
     return Dataset(panel, horizons, log_return, rv, z, rv / vol**2, known_after, purge)
+
+
+def table_versions(lake: Lake) -> dict[str, int]:
+    """The Delta version of every table behind the features in the lake, and of the features and targets themselves.
+
+    Those of prices and news are the ones that features were computed from, which may have moved on since.
+    """
+    sources = json.loads(lake.state().get(SOURCES, "{}"))
+    return {
+        **(sources or lake.versions(("prices", "price_revisions", "news"))),
+        **lake.versions(("features", "targets")),
+    }
 
 
 def student_config(config: Config) -> StudentConfig:

@@ -18,7 +18,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from models.compact.bundle import Bundle, BundleError
 from models.decode import QUANTILES, Forecast, decode
-from models.trading.sizing import sizing_horizon, target_weight
+from models.trading.sizing import SESSIONS_PER_YEAR, sizing_horizon, target_weight
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -176,8 +176,10 @@ def target_weights(sigma: Float64, horizons: tuple[int, ...], sizing: Mapping[st
     Args:
         sigma: (..., H) standard deviation over each horizon; NaN gives NaN.
         horizons: H sessions ahead.
-        sizing: of the manifest: target_volatility (annual), horizon (the nearest one not above it), max_weight.
+        sizing: of the manifest: target_volatility (annual), horizon (the nearest one not above it), max_weight,
+            sessions_per_year (252 where an older bundle names none).
     """
     horizon = sizing_horizon(horizons, int(sizing["horizon"]))
     at = horizons.index(horizon)
-    return target_weight(sigma[..., at], horizon, float(sizing["target_volatility"]), float(sizing["max_weight"]))
+    year = float(sizing.get("sessions_per_year", SESSIONS_PER_YEAR))
+    return target_weight(sigma[..., at], horizon, float(sizing["target_volatility"]), float(sizing["max_weight"]), year)

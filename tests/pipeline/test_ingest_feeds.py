@@ -34,8 +34,8 @@ def test_feeds_are_read_beside_the_provider(tmp_path: Path) -> None:
         (left,) = first.left_out
         assert left.startswith(f"{server.url('/gone')} (")
         assert "404" in left
-        versions = lake.versions(("prices", "news", "provider_state"))
+        versions = lake.versions(("prices", "news", "state"))
         again = ingest.run(config)
         assert server.asked["/feed"][1]["if-none-match"] == '"1"'
         assert again.figures["news"]["inserted"] == 0
-        assert lake.versions(("prices", "news", "provider_state")) == versions
+        assert lake.versions(("prices", "news", "state")) == versions

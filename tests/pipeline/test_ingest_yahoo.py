@@ -29,7 +29,7 @@ from tests.pipeline.providers.yahoo_replay import (
 )
 
 OPENS = pd.date_range("2013-01-22", "2013-02-15", freq="B", tz=NEW_YORK) + pd.Timedelta("9h30min")
-TABLES = ("prices", "price_revisions", "news", "quarantine", "provider_state")
+TABLES = ("prices", "price_revisions", "news", "quarantine", "state")
 
 
 @pytest.fixture

@@ -235,3 +235,9 @@ def test_only_numpy_and_onnx_runtime_are_imported() -> None:
     environment = dict(os.environ) | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_year_round_the_clock_has_more_sessions() -> None:
+    """By hand: the same daily sigma is a larger annual one, so less is held."""
+    sizing = {"target_volatility": 0.1, "horizon": 1, "max_weight": 9.0, "sessions_per_year": 365}
+    np.testing.assert_allclose(target_weights(np.array([[0.02]]), (1,), sizing), 0.1 / (0.02 * np.sqrt(365)))

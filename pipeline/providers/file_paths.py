@@ -75,7 +75,12 @@ def _below(folder: Path) -> Iterator[Path]:
     def stop(error: OSError) -> None:
         raise DataError(f"{error.filename}: the folder cannot be read: {error.strerror}")
 
-    for place, folders, names in os.walk(folder, onerror=stop):
+    visited = set()
+    for place, folders, names in os.walk(folder, onerror=stop, followlinks=True):
+        if (real := os.path.realpath(place)) in visited:  # links in a ring
+            folders.clear()
+            continue
+        visited.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(place, name) for name in names if not name.startswith("."))
 

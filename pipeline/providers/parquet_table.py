@@ -48,6 +48,8 @@ def open_parquet(path: Path, most: int) -> Table:
                 chunk = None if batch is None else _chunk(batch, ours)
             except _ERRORS as error:
                 raise FileError(f"cannot be read: {_line(error)}; it says that it has {total:,} rows") from None
+            if chunk is None and done != total:
+                raise FileError(f"cannot be read: it says that it has {total:,} rows")
             if chunk is None:
                 return
             done += len(chunk.rows)

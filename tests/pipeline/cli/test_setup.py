@@ -112,6 +112,28 @@ def test_init_checks_the_files(tradewind: Tradewind, tmp_path: Path, text: str, 
     assert not (tmp_path / "tradewind.toml").exists()
 
 
+def test_init_with_a_folder_and_with_columns_of_other_names(tradewind: Tradewind, tmp_path: Path) -> None:
+    for name in ("AAA", "BBB"):
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        free_text(tmp_path / "mine" / f"{name}.csv", "Tag,open,high,low,close\n2010-01-04,1,1,1,1\n")
+    assert "AAA.csv: no column session" in tradewind("init", "--prices", "mine").stderr
+    done = tradewind("init", "--prices", "mine", "--set", 'data.columns={ Tag = "session" }')
+    assert done.returncode == 0, done.stderr
+    assert "2 tickers: AAA, BBB" in done.stdout
+    assert load(tmp_path / "tradewind.toml").data.columns == {"Tag": "session"}
+
+
+def test_init_does_not_read_large_files_to_their_end(tmp_path: Path) -> None:
+    """A file is looked at until there are more tickers than can be used, and for a million rows at most."""
+    from pipeline.providers import files
+
+    row, header = "A,2010-01-04,1,1,1,1\n", "ticker,date,open,high,low,close\n"
+    (tmp_path / "long.csv").write_text(header + row * (files.MOST_LOOKED_AT + 300_000) + "B,2010-01-04,1,1,1,1\n")
+    (tmp_path / "X.csv").write_text(header.partition(",")[2] + row.partition(",")[2] * 10)
+    data = Data(provider="files", prices=(str(tmp_path / "long.csv"), str(tmp_path / "X.csv")))
+    assert files.tickers(Config(data=data), 500) == (["A", "X"], False)
+
+
 def test_init_with_a_missing_file(tradewind: Tradewind) -> None:
     done = tradewind("init", "--prices", "absent.csv")
     assert (done.returncode, done.stderr) == (1, "error: absent.csv: no such file\n")

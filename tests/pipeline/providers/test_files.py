@@ -152,6 +152,16 @@ def test_folders_and_globs(tmp_path: Path) -> None:
         assert delivery.rejected == (), "a file that is named twice is read once"
 
 
+def test_linked_folders(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "data" / "link").symlink_to(tmp_path / "other")
+    (tmp_path / "other" / "ring").symlink_to(tmp_path / "data")
+    write(tmp_path / "other" / "A.csv", HEADER, GOOD)
+    delivery = delivered(tmp_path / "data")
+    assert (delivery.prices["ticker"].tolist(), delivery.rejected) == (["A"], ())
+
+
 def test_a_name_that_looks_like_a_glob(tmp_path: Path) -> None:
     (tmp_path / "[x]").mkdir()
     write(tmp_path / "[x]" / "A[1].csv", HEADER, GOOD)

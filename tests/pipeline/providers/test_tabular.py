@@ -6,6 +6,8 @@ import csv
 import gzip
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from features.calendars import calendar_sessions
 from pipeline.errors import DataError
 from pipeline.providers import Delivery, file_lines
 from pipeline.providers.file_lines import MOST_BYTES
@@ -171,3 +174,32 @@ def test_where_a_block_of_bytes_ends(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(file_lines, "BLOCK", block)
     monkeypatch.setattr(file_lines, "_PIECE", block)
     assert read(tmp_path / name, 2) == whole
+
+
+PEAK = """
+import resource, sys
+from pipeline.config import Config, Data
+from pipeline.providers import Held
+from pipeline.providers.files import deliver
+from pipeline.summary import silent
+config = Config(data=Data(provider="files", prices=(sys.argv[1],)))
+rows = sum(len(batch.prices) for batch in deliver(config, silent, Held(), 20_000))
+print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    days = calendar_sessions("XNYS", "2005-01-03", "2012-12-10")[0][:2000].strftime("%Y-%m-%d")
+    peaks = []
+    for tickers in (200, 600):
+        with (tmp_path / "x.csv").open("w") as file:
+            file.write("ticker," + HEADER + "\n")
+            for ticker in range(tickers):
+                file.writelines(f"T{ticker:03d},{day},{GOOD.partition(',')[2]}\n" for day in days)
+        command = [sys.executable, "-c", PEAK, str(tmp_path / "x.csv")]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        rows, peak = map(int, done.stdout.split())
+        assert rows == tickers * len(days)
+        peaks.append(peak)
+    assert peaks[1] < peaks[0] + 25, f"{peaks} MB; the second file is 36 MB longer"

@@ -6,6 +6,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from features.sentiment import NEGATIVE, NEUTRAL, POSITIVE, score
 from pipeline import universe
@@ -107,8 +108,11 @@ def configuration(config: Config) -> str:
     def bare(path: str) -> str:
         return Path(path).name
 
+    # The address of a feed may hold a key: what comes after its path stays here.
+    feeds = tuple(feed.model_copy(update={"url": _without_keys(feed.url)}) for feed in config.data.rss.feeds)
     data = config.data.model_copy(
         update={
+            "rss": config.data.rss.model_copy(update={"feeds": feeds}),
             "lake": bare(config.data.lake),
             "storage_options": {},
             "artifacts": Path(bare(str(config.data.artifacts))),
@@ -120,6 +124,11 @@ def configuration(config: Config) -> str:
     named = config.universe.model_copy(update={"members": None if members is None else Path(members.name)})
     whole = starter(config.model_copy(update={"data": data, "universe": named}))
     return whole.partition("\n[flows]\n")[0] + "\n"
+
+
+def _without_keys(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.hostname or "", parts.path, "", ""))
 
 
 def _calendars(training: dict[str, Any]) -> str:

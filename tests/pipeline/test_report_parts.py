@@ -8,8 +8,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from pipeline import report
+from pipeline.config import Config, Data, Feed, Rss
 from pipeline.registry import Registry
-from pipeline.reporting import charts, equality, forecast, formats, inputs, quality, strategy, verdict
+from pipeline.reporting import charts, equality, forecast, formats, inputs, provenance, quality, strategy, verdict
 from tests.pipeline.report_fixture import build
 from tests.pipeline.report_pieces import HORIZONS, RUN, TICKERS
 
@@ -134,3 +135,12 @@ def test_tick_labels_are_exact() -> None:
     for value, label in zip(axes.get_yticks(), labels, strict=True):
         shown = float(label.replace("\N{MINUS SIGN}", "-").removesuffix("%"))
         assert shown == pytest.approx(value * 100)
+
+
+def test_the_configuration_shown_holds_no_keys() -> None:
+    """Feeds and object stores are reached with secrets; the report is for showing around."""
+    rss = Rss(feeds=(Feed(url="https://me:secret@example.test/feed?token=secret"),))
+    data = Data(lake="s3://bucket/lake", storage_options={"AWS_SECRET_ACCESS_KEY": "secret"}, rss=rss)
+    shown = provenance.configuration(Config(data=data))
+    assert "secret" not in shown
+    assert "https://example.test/feed" in shown

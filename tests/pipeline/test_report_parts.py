@@ -139,8 +139,8 @@ def test_tick_labels_are_exact() -> None:
 
 def test_the_configuration_shown_holds_no_keys() -> None:
     """Feeds and object stores are reached with secrets; the report is for showing around."""
-    rss = Rss(feeds=(Feed(url="https://me:secret@example.test/feed?token=secret"),))
-    data = Data(lake="s3://bucket/lake", storage_options={"AWS_SECRET_ACCESS_KEY": "secret"}, rss=rss)
+    rss = Rss(feeds=(Feed(url="https://me:hunter2@example.test/feed?token=hunter2"),))
+    data = Data(lake="s3://bucket/lake", storage_options={"AWS_SECRET_ACCESS_KEY": "hunter2"}, rss=rss)
     shown = provenance.configuration(Config(data=data))
-    assert "secret" not in shown
+    assert "hunter2" not in shown
     assert "https://example.test/feed" in shown

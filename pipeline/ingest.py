@@ -26,12 +26,14 @@ NOTHING = Upserted(0, 0, 0)
 class Landed:
     """What has been written so far, over all batches.
 
+    repeated: headlines that came more than once in one batch, under one source, ticker, time and title (or address).
     first, last: the sessions delivered, in range or not; known: tickers delivered, asked for or not. begun: the first
     session that the lake held of each ticker before.
     """
 
     prices: Upserted = NOTHING
     news: Upserted = NOTHING
+    repeated: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     quarantined: int = 0
     known: set[str] = field(default_factory=set)
@@ -103,7 +105,9 @@ def _land(lake: Lake, config: Config, delivery: Delivery, landed: Landed) -> Non
         landed.prices += lake.upsert_prices(_stamped(prices, config.universe, seen))
     news = _in_range(wanted.news, "published_at", config.universe)
     if len(news) and (landed.is_in_range or delivery.prices.empty):
-        landed.news += lake.add_news(_identified(news, seen))
+        items = _identified(news, seen)
+        landed.repeated += len(news) - len(items)
+        landed.news += lake.add_news(items)
     for table in sorted({row.table for row in delivery.rejected}):
         rows = [row for row in delivery.rejected if row.table == table]
         reasons, texts, sources = ([getattr(row, name) for row in rows] for name in ("reason", "row", "source"))
@@ -201,7 +205,8 @@ def _summary(config: Config, lake: Lake, landed: Landed) -> Summary:
     lines = [
         f"prices: {priced.inserted:,} new, {priced.revised:,} revised, {priced.unchanged:,} unchanged; "
         f"{len(sizes)} tickers, {held['first'].min():%Y-%m-%d} to {held['last'].max():%Y-%m-%d}",
-        f"news: {told.inserted:,} new, {told.unchanged:,} known",
+        f"news: {told.inserted:,} new, {told.unchanged:,} known"
+        + (f", {landed.repeated:,} delivered twice" if landed.repeated else ""),
     ]
     if priced.revised:
         lines.append("revised by the vendor: what was there before is kept; see: tradewind lake revisions")
@@ -219,7 +224,7 @@ def _summary(config: Config, lake: Lake, landed: Landed) -> Summary:
         lines.append(f"note: the lake also holds {named}; later stages use them too (else choose another data.lake)")
     figures = {
         "prices": priced.__dict__,
-        "news": told.__dict__,
+        "news": {**told.__dict__, "repeated": landed.repeated},
         "quarantined": landed.rejected.total(),
         "tickers": list(sizes),
         "too_short": short,

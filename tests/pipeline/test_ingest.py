@@ -143,7 +143,8 @@ def test_the_same_headline_twice_is_one(tmp_path: Path) -> None:
     news.write_text("published_at,ticker,title\n" + "2013-03-01T10:00Z,A,a good day\n" * 2)
     config = files_config(tmp_path, "A,2013-03-01,1,1,1,1,1,1")
     config = config.model_copy(update={"data": config.data.model_copy(update={"news": (str(news),)})})
-    ingest.run(config)
+    summary = ingest.run(config)
+    assert "news: 1 new, 0 known, 1 delivered twice" in summary.lines
     held = Lake(config.data.lake).news()
     assert held["title"].tolist() == ["a good day"]
     assert (held["ingested_at"] > held["known_at"]).all()

@@ -80,8 +80,15 @@ def run(bundle_dir: Path, features: Path, out: Path, every_session: bool = False
         f"{len(n):,} forecasts x {len(bundle.horizons)} horizons by bundle {bundle.version} "
         f"({bundle.manifest['status']}), sessions {data.sessions[t].min()} to {data.sessions[t].max()}, in {out}",
         *(f"too short to score: {ticker}" for ticker in short),
+        *(strange := bundle.other_universe(data.tickers.tolist())),
     ]
-    figures = {"rows": len(rows["ticker"]), "bundle": bundle.version, "out": str(out), "too_short": short}
+    figures = {
+        "rows": len(rows["ticker"]),
+        "bundle": bundle.version,
+        "out": str(out),
+        "too_short": short,
+        "warnings": list(strange),
+    }
     return Summary("score", tuple(lines), figures)
 
 

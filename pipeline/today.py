@@ -282,6 +282,7 @@ def _summary(bundle: Bundle, latest: Latest, table: pd.DataFrame, out: Path | No
         f"VaR 95 over {one}",
         _HEAD.format(*_TITLES).rstrip(),
         *(_line(row) for row in table.to_dict("records")),
+        *bundle.other_universe(latest.panel.tickers.tolist()),
     ]
     if out is not None:
         lines.append(f"table written to {out}")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ from models.scaling import Scaler
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 FILES = ("window.onnx", "panel.onnx", "golden.npz")
+MOST_NAMED = 5
 
 
 class BundleError(ValueError):
@@ -51,6 +52,25 @@ class Bundle:
     def horizons(self) -> tuple[int, ...]:
         """Sessions ahead."""
         return tuple(self.manifest["horizons"])
+
+    @cached_property
+    def universe(self) -> tuple[str, ...]:
+        """The tickers it was trained on, () in bundles that do not say."""
+        return tuple(self.manifest["training"].get("tickers", ()))
+
+    def other_universe(self, tickers: Iterable[str]) -> tuple[str, ...]:
+        """A warning if `tickers` are another universe than that of training; () if they are the same."""
+        scored, trained = set(tickers), set(self.universe)
+        if scored == trained or not trained:
+            return ()
+        strange, absent = sorted(scored - trained), sorted(trained - scored)
+        parts = ([f"{_some(strange)} not in training"] if strange else []) + (
+            [f"{_some(absent)} not here"] if absent else []
+        )
+        return (
+            f"warning: bundle {self.version} was trained on another universe of {len(trained)} tickers: "
+            f"{'; '.join(parts)}; market and cross-sectional features mean something else there, train on this one",
+        )
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
@@ -125,6 +145,11 @@ def seal(directory: Path, manifest: dict[str, Any]) -> Bundle:
     sealed["manifest_sha256"] = _manifest_digest(sealed)
     (directory / MANIFEST).write_text(json.dumps(sealed, indent=1, allow_nan=False), encoding="utf-8")
     return load(directory)
+
+
+def _some(tickers: list[str]) -> str:
+    shown = ", ".join(tickers[:MOST_NAMED])
+    return shown if len(tickers) <= MOST_NAMED else f"{shown} and {len(tickers) - MOST_NAMED:,} more"
 
 
 def _verify(directory: Path, name: str, manifest: dict[str, Any]) -> None:

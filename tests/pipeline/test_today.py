@@ -56,7 +56,7 @@ def publish(registry: Registry, version: str = "v1", features: tuple[str, ...] =
         "receptive_field": FIELD,
         "target": {"interval": "open_to_open"},
         "decision": {"calendar": "XNYS", "lead_minutes": 0},
-        "training": {"run_id": RUN},
+        "training": {"run_id": RUN, "tickers": list(LIVES)},
         "sizing": {"target_volatility": 0.1, "horizon": 5, "max_weight": 1.0, "band": 0.05},
     }
     with registry.publishing(version) as directory:
@@ -113,6 +113,14 @@ def test_the_forecasts_are_the_bundles(tmp_path: Path):
         assert held["horizon"].tolist() == list(HORIZONS)
         np.testing.assert_allclose(held["sigma"], expected.sigma[0])
         np.testing.assert_allclose(held[list(QUANTILE_COLUMNS)], expected.quantiles[0])
+
+
+def test_a_ticker_that_was_not_in_training_is_named(tmp_path: Path):
+    config, _ = build(tmp_path, lives={**LIVES, "ZZZ": 0})
+    lines = today.run(config).lines
+    assert "ZZZ not in training" in lines[-1]
+    config, _ = build(tmp_path / "same")
+    assert "training" not in today.run(config).lines[-1]
 
 
 def test_the_table_by_hand(tmp_path: Path):

@@ -56,6 +56,22 @@ def test_what_was_sealed_is_read_back(sealed: Path) -> None:
     assert sorted(path.name for path in sealed.iterdir()) == sorted([*FILES, MANIFEST])
 
 
+def test_another_universe_is_named(tmp_path: Path) -> None:
+    trained = [f"T{n}" for n in range(8)]
+    bundle = small.write(tmp_path / "v1", training={"run_id": "r1", "tickers": trained})
+    assert bundle.universe == tuple(trained)
+    assert bundle.other_universe(reversed(trained)) == ()
+    (strange,) = bundle.other_universe([*trained, "ZZZ"])
+    assert "trained on another universe of 8 tickers: ZZZ not in training; market and cross-sectional" in strange
+    (both,) = bundle.other_universe(["ZZZ", "T0"])
+    assert "ZZZ not in training; T1, T2, T3, T4, T5 and 2 more not here" in both
+
+
+def test_a_bundle_that_does_not_name_its_universe_says_nothing_of_it(sealed: Path) -> None:
+    assert load(sealed).universe == ()
+    assert load(sealed).other_universe(["ZZZ"]) == ()
+
+
 def test_sealing_twice_gives_the_same_bytes(sealed: Path, tmp_path: Path) -> None:
     again = small.write(tmp_path / "v1").directory
     for name in (*FILES, MANIFEST):

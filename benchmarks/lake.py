@@ -13,12 +13,16 @@ import json
 import platform
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+# benchmarks/features.py, beside this file, is called like the package and would be found in its place.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import exchange_calendars
 import numpy as np

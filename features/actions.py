@@ -59,11 +59,13 @@ class Adjusted(NamedTuple):
     """Closes with every action in, and what the vendor contradicts itself about.
 
     close: on the index of the rows; the ticker's first close, moved on by its total returns, so that a bar depends
-    on no later one. mismatches: MISMATCH_COLUMNS by ticker and session, simple returns. unlisted: how many sessions'
-    returns rest on adj_close alone.
+    on no later one. gross: on the same index, 1 + total return since the ticker's bar before, from these two bars
+    alone; NaN on its first one. mismatches: MISMATCH_COLUMNS by ticker and session, simple returns. unlisted: how many
+    sessions' returns rest on adj_close alone.
     """
 
     close: pd.Series
+    gross: pd.Series
     mismatches: pd.DataFrame
     unlisted: int
 
@@ -81,9 +83,10 @@ def adjust(rows: pd.DataFrame) -> Adjusted:
     now, before = Bars(*(part[1:][follows] for part in bars)), Bars(*(part[:-1][follows] for part in bars))
     found = gross_returns(now, before, dividend[1:][follows], split[1:][follows])
     at = np.flatnonzero(follows) + 1
-    ratio = close.copy()
-    ratio[at] = found.ratio
-    index = pd.Series(_cumulated(ratio, owner), index=rows.index[order]).reindex(rows.index)
+    gross = np.full(len(rows), np.nan)
+    gross[at] = found.ratio
+    moved = _cumulated(np.where(np.isnan(gross), close, gross), owner)
+    by_row = np.argsort(order)
     which = found.mismatch
     mismatches = pd.DataFrame(
         {
@@ -95,7 +98,9 @@ def adjust(rows: pd.DataFrame) -> Adjusted:
             "split": split[at[which]],
         }
     )
-    return Adjusted(index, mismatches.sort_values(["ticker", "session"], ignore_index=True), int(found.unlisted.sum()))
+    mismatches = mismatches.sort_values(["ticker", "session"], ignore_index=True)
+    close_of_row, gross_of_row = (pd.Series(values[by_row], index=rows.index) for values in (moved, gross))
+    return Adjusted(close_of_row, gross_of_row, mismatches, int(found.unlisted.sum()))
 
 
 def gross_returns(now: Bars, before: Bars, dividend: Floats, split: Floats) -> Gross:

@@ -2,83 +2,134 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from features import news as alignment
-from features import prices
-from features.panel import Panel
+from features import own as own_features
+from features.bars import Bars
+from features.catalogue import names_by_family
+from features.news import News, sentiment_features
+from features.own import FeatureError, UserFamily
+from features.panel import Float32, Panel
+from features.prices import FAMILIES
+from features.trailing import Array
+
+__all__ = ["FEATURES", "OBSERVED", "FeatureError", "News", "build", "names"]
 
 OBSERVED = "observed"
+SENTIMENT = "sentiment"
 
-# Family by family, in the order of the table. A name here and not in its family's function is an error.
-FEATURES: dict[str, tuple[str, ...]] = {
-    "returns": ("ret_1", "ret_5", "ret_20", "ret_60"),
-    "volatility": (
-        "log_vol", "abs_1", "vol_change_20", "vol_5", "vol_20", "vol_60", "vol_250", "downside_60",
-    ),
-    "range": ("park_1", "park_5", "park_20"),
-    "gap": ("gap_1", "gap_abs_1", "gap_vol_20"),
-    "market": (
-        "mkt_log_vol", "mkt_ret_1", "mkt_ret_20", "mkt_abs_1", "mkt_vol_5", "mkt_vol_60", "mkt_vol_250",
-        "mkt_park_5", "dispersion_20", "rel_vol",
-    ),
-    "volume": ("volume_z_20", "volume_z_60", "volume_trend"),
-    "drawdown": ("drawdown_60", "drawdown_250"),
-    "calendar": ("monday", "tuesday", "wednesday", "thursday"),
-    "sentiment": alignment.NAMES,
-}  # fmt: skip
+FEATURES = names_by_family()
+"""Family -> its features, in the order of the table. A name here and not in its family's function is an error."""
 
 
-class News(NamedTuple):
-    """What the sentiment family needs.
+def names(families: Sequence[str], chosen: Sequence[str] = (), own: Sequence[str] = ()) -> tuple[str, ...]:
+    """The feature columns of the table, `observed` first.
 
-    rows: the `news` table. closes: (n_sessions,) datetime64 UTC, close of each session. lead_minutes: how long
-    before the close a decision is made. threshold: polarity beyond which a headline counts as positive or
-    negative.
+    Args:
+        families: shipped families, in order; left aside where `chosen` is given.
+        chosen: exactly these features, in this order; empty = all of the families, then all own ones.
+        own: the names of the user's own features.
+
+    Raises:
+        FeatureError: a chosen name is unknown (the nearest one is named) or chosen twice.
     """
+    if not chosen:
+        return (OBSERVED, *(name for family in families for name in FEATURES[family]), *own)
+    known = [OBSERVED, *_shipped(), *own]
+    for name in chosen:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            raise FeatureError(f"unknown feature {name!r}; did you mean {near}? All: tradewind features --list")
+        if list(chosen).count(name) > 1:
+            raise FeatureError(f"feature {name!r} is chosen twice; name it once")
+    return (OBSERVED, *(name for name in chosen if name != OBSERVED))
 
-    rows: pd.DataFrame
-    closes: pd.DatetimeIndex
-    lead_minutes: int
-    threshold: float
 
-
-def names(families: tuple[str, ...]) -> tuple[str, ...]:
-    """The feature columns of the table for the chosen families, `observed` first."""
-    return (OBSERVED, *(name for family in families for name in FEATURES[family]))
-
-
-def build(wide: prices.Wide, news: News, families: tuple[str, ...]) -> Panel:
+def build(
+    bars: Bars,
+    news: News,
+    families: Sequence[str],
+    own: Sequence[tuple[str, UserFamily]] = (),
+    chosen: Sequence[str] = (),
+) -> Panel:
     """Every feature of every ticker and session, each known at the session's decision time.
 
     `observed` is 1 where the ticker traded; every other feature is NaN where it did not, and during its warm-up.
+    Calendar years are computed one by one, each from its own bars and those of the two years before
+    (features/bars.py): the bars of three years give the last one the same bits as the whole history does.
 
     Args:
-        wide: adjusted prices on the exchange's sessions.
+        bars: prices on the exchange's sessions.
         news: headlines and the clock they are assigned by.
-        families: families wanted, in order.
+        families: shipped families wanted, in order.
+        own: the user's families (features/own.py): what to call each, and its function.
+        chosen: see `names`.
+
+    Returns:
+        The panel of all tickers and sessions of `bars`; `vol` is `Bars.vol` of each year.
+
+    Raises:
+        FeatureError: `chosen` or an own family cannot be used.
     """
-    found: dict[str, np.ndarray] = {}
-    for family in families:
-        if family == "sentiment":
-            found |= _sentiment(wide, news)
-        else:
-            found |= {name: f.to_numpy().T for name, f in prices.FAMILIES[family](wide).items()}
-    traded = wide.close.notna().to_numpy().T  # (N, T)
-    found[OBSERVED] = np.where(traded, 1.0, np.nan)
-    ordered = names(families)
-    x = np.stack([found[name].astype(np.float32) for name in ordered], axis=-1)  # (N, T, F)
-    x[~traded] = np.nan
-    vol = prices.ewma_volatility(prices.log_returns(wide.close)).to_numpy().T.astype(np.float32)
-    sessions = pd.DatetimeIndex(wide.close.index).to_numpy().astype("datetime64[D]")
-    return Panel(np.asarray(wide.close.columns, dtype=str), sessions, ordered, x, vol)
+    shape = len(bars.tickers), len(bars.sessions)
+    ordered: tuple[str, ...] = () if own else names(families, chosen)
+    years = np.unique(bars.years)
+    x, vol, end = np.empty((0, 0, 0), dtype=np.float32), np.full(shape, np.nan, dtype=np.float32), 0
+    for year in years:
+        span = bars.span(int(year))
+        mine = own_features.compute(span, own, _shipped())
+        if year == years[0]:
+            ordered = names(families, chosen, tuple(mine))
+            x = np.empty((*shape, len(ordered)), dtype=np.float32)
+            text = _sentiment(bars, news, ordered)
+        part = slice(end, end + span.keep)
+        _fill(x[:, part], ordered, span, mine | {name: values[:, part] for name, values in text.items()})
+        vol[:, part], end = span.v, part.stop
+    return Panel(bars.tickers, bars.sessions, ordered, x, vol)
 
 
-def _sentiment(wide: prices.Wide, news: News) -> dict[str, np.ndarray]:
-    tickers = [str(ticker) for ticker in wide.close.columns]
-    return alignment.sentiment_features(
-        news.rows, tickers, pd.DatetimeIndex(wide.close.index), news.closes, news.lead_minutes, news.threshold
-    )
+def _fill(x: Float32, ordered: Sequence[str], span: Bars, given: Mapping[str, Array | Float32]) -> None:
+    """Write the features of a year: those given, and those of the families.
+
+    Args:
+        x: (N, span.keep, F), written.
+        ordered: F names.
+        given: own and sentiment features, (N, span.keep).
+
+    Raises:
+        FeatureError: a chosen own feature is not among the given ones this year, though it was the year before.
+    """
+    # A feature after the other, then all turned at once: writing single cells far apart is slower than computing them.
+    block = np.full((len(ordered), *x.shape[:2]), np.nan, dtype=np.float32)
+    for name, values in _computed(ordered, span, given):
+        block[ordered.index(name)] = values
+    x[...] = np.moveaxis(block, 0, -1)
+    x[~span.now(span.traded)] = np.nan
+
+
+def _computed(
+    ordered: Sequence[str], span: Bars, given: Mapping[str, Array | Float32]
+) -> Iterator[tuple[str, Array | Float32]]:
+    wanted = set(ordered)
+    yield OBSERVED, np.ones(span.v.shape)
+    yield from ((name, values) for name, values in given.items() if name in wanted)
+    for family, compute in FAMILIES.items():
+        if wanted.intersection(FEATURES[family]):
+            yield from ((name, values) for name, values in compute(span).items() if name in wanted)
+
+
+def _sentiment(bars: Bars, news: News, ordered: Sequence[str]) -> dict[str, Float32]:
+    """(N, S) of each sentiment feature wanted."""
+    wanted = [name for name in FEATURES[SENTIMENT] if name in ordered]
+    if not wanted:
+        return {}
+    found = sentiment_features(news, bars.tickers.tolist(), pd.DatetimeIndex(bars.sessions.astype("datetime64[us]")))
+    return {name: found[name] for name in wanted}
+
+
+def _shipped() -> list[str]:
+    return [name for family in FEATURES.values() for name in family]

@@ -11,7 +11,7 @@ import datetime as dt
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -134,21 +134,42 @@ class Universe(Section):
         return value
 
 
-class Features(Section):
-    """Which families of features the table holds."""
+Family = Literal[
+    "returns", "momentum", "volatility", "range", "gap", "market", "beta", "volume", "drawdown", "rank", "calendar",
+    "sentiment",
+]  # fmt: skip
 
-    families: tuple[
-        Literal["returns", "volatility", "range", "gap", "market", "volume", "drawdown", "calendar", "sentiment"], ...
-    ] = Field(
-        ("returns", "volatility", "range", "gap", "market", "volume", "drawdown", "calendar", "sentiment"),
-        description="families of features, in the order of the table",
+
+class Features(Section):
+    """Which features the table holds."""
+
+    families: tuple[Family, ...] = Field(
+        get_args(Family), description="families of features, in the order of the table; see FEATURES.md"
     )
+    chosen: tuple[str, ...] = Field(
+        (), description='exactly these features, in this order, like ["log_vol", "ret_5"]; empty = all of the families'
+    )
+    own: tuple[str, ...] = Field(
+        (), description='your own families, like ["my_features.py:my_family"]; FILE.py from the directory of this file'
+    )
+
+    @field_validator("families", "chosen", "own")
+    @classmethod
+    def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        twice = next((name for name in value if value.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice} is named twice")
+        return value
 
 
 class Sentiment(Section):
     """How a headline becomes positive, neutral or negative."""
 
-    threshold: float = Field(0.1, gt=0, lt=1, description="polarity above it is positive, below its negative negative")
+    scorer: Literal["trained", "textblob", "vader"] = Field(
+        "trained", description="what gives a class: trained (by tradewind sentiment train), textblob or vader"
+    )
+    threshold: float = Field(0.1, gt=0, lt=1, description="TextBlob's polarity that makes positive; -that, negative")
+    require_lift: bool = Field(False, description="use text only where it is shown to improve the forecast")
 
 
 class Target(Section):

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from features import actions, members, table
-from features.panel import load, rows_of
-from features.prices import Wide, ewma_volatility, log_returns
+from features.bars import Bars
+from features.panel import KEYS, load, rows_of
 from features.targets import label_rows, targets
 from pipeline import universe
 from pipeline.config import Config
@@ -116,23 +116,20 @@ def _group(
     """The rows of `features` and of `targets` of the tickers on one calendar."""
     rows = prices.rows[prices.rows["ticker"].isin(tickers)]
     sessions, closes = universe.axis(calendar, rows["session"])
-    wide = Wide.from_rows(rows, sessions, prices.adjusted.close.loc[rows.index])
-    inside = wide.close.notna()
+    bars = Bars.from_rows(rows, sessions, prices.adjusted)
     if prices.spells is not None:
-        belongs = members.mask(prices.spells, [str(ticker) for ticker in wide.close.columns], sessions)
-        wide = replace(wide, members=pd.DataFrame(belongs, wide.close.index, wide.close.columns))
-        inside &= belongs
+        bars = replace(bars, members=members.mask(prices.spells, bars.tickers.tolist(), sessions).T)
     news = table.News(headlines, closes, config.universe.decision_lead_minutes, config.sentiment.threshold)
-    panel = table.build(wide, news, config.features.families)
-    labels = targets(wide, config.target.horizons, config.target.interval)
-    vol = ewma_volatility(log_returns(wide.close)).where(inside)
-    return rows_of(panel, inside.to_numpy().T), label_rows(labels, vol, config.target.horizons)
+    panel = table.build(bars, news, config.features.families, (), config.features.chosen)
+    labels = targets(bars, config.target.horizons, config.target.interval)
+    vol = np.where(bars.inside, panel.vol, np.nan)
+    return rows_of(panel, bars.inside), label_rows(labels, bars, vol, config.target.horizons)
 
 
 def _counts(config: Config, rows: pd.DataFrame, adjusted: actions.Adjusted, headlines: pd.DataFrame) -> dict[str, Any]:
     return {
         "rows": len(rows),
-        "features": list(table.names(config.features.families)),
+        "features": [name for name in rows.columns if name not in KEYS],
         "tickers": [str(ticker) for ticker in rows["ticker"].unique()],
         "headlines": len(headlines),
         "simulated_headlines": int((headlines["source"] == "simulated").sum()),

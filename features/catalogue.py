@@ -161,7 +161,7 @@ _CALENDAR = _rows(
 PRICE_FEATURES: tuple[Feature, ...] = (
     *_RETURNS, *_MOMENTUM, *_VOLATILITY, *_RANGE, *_GAP, *_MARKET, *_BETA, *_VOLUME, *_DRAWDOWN, *_RANK, *_CALENDAR,
 )  # fmt: skip
-SENTIMENT_FEATURES = tuple(Feature(name, "sentiment", "see features/news.py", 1) for name in news.NAMES)
+SENTIMENT_FEATURES = _rows("sentiment", *((name, formula, 1, "", source) for name, formula, source in news.CATALOGUE))
 
 
 def catalogue() -> tuple[Feature, ...]:

@@ -91,9 +91,14 @@ class Classifier:
     trained_on: npt.NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
     source: str = ""
 
-    def probabilities(self, texts: Sequence[str]) -> Floats:
-        """(n, 3) probabilities of CLASSES, rows summing to 1; equal texts are scored once."""
-        return _softmax(self._logits(texts) / self.temperature)
+    def probabilities(self, texts: Sequence[str], by_lexicons: Floats | None = None) -> Floats:
+        """(n, 3) probabilities of CLASSES, rows summing to 1; equal texts are scored once.
+
+        Args:
+            texts: n texts.
+            by_lexicons: (n, 5) what `lexicon_scores` gives for them, where it is already known.
+        """
+        return _softmax(self._logits(texts, by_lexicons) / self.temperature)
 
     def labels(self, texts: Sequence[str]) -> npt.NDArray[np.int8]:
         """(n,) `features.sentiment`'s NEGATIVE, NEUTRAL or POSITIVE: the likeliest after leaning towards rare ones."""
@@ -103,16 +108,17 @@ class Classifier:
         """Whether each text was one of the training texts."""
         return np.isin(fingerprints(texts), self.trained_on)
 
-    def _logits(self, texts: Sequence[str]) -> Floats:
+    def _logits(self, texts: Sequence[str], by_lexicons: Floats | None = None) -> Floats:
         if not len(texts):
             return np.empty((0, len(CLASSES)))
         place, unique = pd.factorize(np.asarray(texts, dtype=object))
         asked = [str(text) for text in unique]
+        scores = None if by_lexicons is None else by_lexicons[np.unique(place, return_index=True)[1]]
         if self.kind == "naive_bayes":
             counts, _ = _counts(asked, _positions(self.words), {})
             found = np.asarray((counts > 0) @ self.weights[: len(self.words)]) + self.bias
         else:
-            found = _features(asked, self.words, self.letters, self.idf) @ self.weights + self.bias
+            found = _features(asked, self.words, self.letters, self.idf, scores) @ self.weights + self.bias
         return np.asarray(found, dtype=np.float64)[place]
 
 
@@ -285,11 +291,20 @@ def _counts(texts: list[str], words: dict[str, int], letters: dict[str, int]) ->
     return tuple(found)
 
 
-def _features(texts: list[str], words: tuple[str, ...], letters: tuple[str, ...], idf: Floats) -> sparse.csr_array:
+def lexicon_scores(texts: Sequence[str]) -> Floats:
+    """(n, 5): TextBlob's polarity and subjectivity; VADER's compound, positive and negative share."""
+    found: Floats = np.column_stack([sentiment.polarities(texts), *lexicon.vader(texts)])
+    return found
+
+
+def _features(
+    texts: list[str], words: tuple[str, ...], letters: tuple[str, ...], idf: Floats, scores: Floats | None = None
+) -> sparse.csr_array:
     """(n, W + L + 5): TF-IDF of words and of letters, each of length 1, then the scores of both lexicons."""
     by_word, by_letters = _counts(texts, _positions(words), _positions(letters))
     blocks = [_weighted(by_word, idf[: len(words)]), _weighted(by_letters, idf[len(words) :])]
-    return sparse.hstack([*blocks, sparse.csr_array(_lexicon_scores(texts) * LEXICON_SCALE)], format="csr")
+    scores = lexicon_scores(texts) if scores is None else scores
+    return sparse.hstack([*blocks, sparse.csr_array(scores * LEXICON_SCALE)], format="csr")
 
 
 def _weighted(counts: sparse.csr_array, idf: Floats) -> sparse.csr_array:
@@ -297,12 +312,6 @@ def _weighted(counts: sparse.csr_array, idf: Floats) -> sparse.csr_array:
     row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
     length = np.sqrt(np.bincount(row, data * data, minlength=counts.shape[0]))
     return sparse.csr_array((data / length[row], counts.indices, counts.indptr), shape=counts.shape)
-
-
-def _lexicon_scores(texts: list[str]) -> Floats:
-    by_textblob, by_vader = sentiment.polarities(texts), lexicon.vader(texts)
-    found: Floats = np.column_stack([by_textblob, *by_vader])
-    return found
 
 
 def _softmax(logits: Floats) -> Floats:

@@ -22,6 +22,7 @@ from features.targets import label_rows, targets
 from pipeline import universe
 from pipeline.config import Config
 from pipeline.errors import DataError, TooLittleHistoryError, UsageError
+from pipeline.labelled import scorer_in_use
 from pipeline.store import SOURCES, Lake
 from pipeline.summary import Progress, Summary, silent
 
@@ -119,7 +120,8 @@ def _group(
     bars = Bars.from_rows(rows, sessions, prices.adjusted)
     if prices.spells is not None:
         bars = replace(bars, members=members.mask(prices.spells, bars.tickers.tolist(), sessions).T)
-    news = table.News(headlines, closes, config.universe.decision_lead_minutes, config.sentiment.threshold)
+    lead, threshold = config.universe.decision_lead_minutes, config.sentiment.threshold
+    news = table.News(headlines, closes, lead, threshold, scorer_in_use(config))
     panel = table.build(bars, news, config.features.families, (), config.features.chosen)
     labels = targets(bars, config.target.horizons, config.target.interval)
     vol = np.where(bars.inside, panel.vol, np.nan)

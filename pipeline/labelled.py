@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,9 @@ import pandas as pd
 
 from features.classifier import CLASSES, Classifier, train
 from features.classifier_bytes import ClassifierFileError, dumps, loads
+from features.news import NAMES
+from features.tone import Scorer
+from pipeline.config import Config
 from pipeline.errors import DataError, UsageError
 
 NEUTRAL_BAND: Final = 0.1
@@ -138,9 +142,31 @@ def classifier_in_use(artifacts: Path) -> Classifier:
     """
     directory = artifacts / "sentiment"
     if not (directory / FILE).exists():
-        labels = bundled()
-        write_classifier(train(labels.texts, labels.labels, source=labels.name, groups=labels.groups), directory)
+        write_classifier(_trained_on_bundled(), directory)
     return read_classifier(directory)
+
+
+def scorer_in_use(config: Config) -> Scorer:
+    """What gives headlines their class by `sentiment.scorer`: the classifier in use, or the name of a lexicon.
+
+    Nothing is trained or read if no feature comes from headlines.
+
+    Raises:
+        DataError: as `classifier_in_use`.
+    """
+    if config.sentiment.scorer != "trained":
+        return config.sentiment.scorer
+    chosen = config.features.chosen
+    if not (any(name in chosen for name in NAMES) if chosen else "sentiment" in config.features.families):
+        return "textblob"
+    return classifier_in_use(config.data.artifacts)
+
+
+@lru_cache(maxsize=1)
+def _trained_on_bundled() -> Classifier:
+    """Takes seconds, and gives the same bytes every time."""
+    labels = bundled()
+    return train(labels.texts, labels.labels, source=labels.name, groups=labels.groups)
 
 
 def _rows(path: Path) -> tuple[pd.DataFrame, str]:

@@ -1,24 +1,12 @@
-import numpy as np
+"""Which session a headline belongs to."""
+
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from features.calendars import calendar_sessions
-from features.news import (
-    NAMES,
-    assign_sessions,
-    decayed,
-    sentiment_features,
-)
-
-GOOD, BAD, PLAIN = "Excellent results", "Terrible losses", "The meeting is on Tuesday"
-
-
-def news(*rows: tuple[str, str, str]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=["ticker", "known_at", "title"], dtype="str")
-    frame["known_at"] = pd.to_datetime(frame["known_at"], utc=True).astype("datetime64[us, UTC]")
-    return frame.assign(summary="")
+from features.news import assign_sessions
 
 
 def session_of(known_at: str, lead: int = 0, calendar: str = "XNYS") -> str:
@@ -28,8 +16,8 @@ def session_of(known_at: str, lead: int = 0, calendar: str = "XNYS") -> str:
     return f"{sessions[at[0]]:%Y-%m-%d}"
 
 
-# New York moved its clocks on Sunday 2013-03-10: the close goes from 21:00 to 20:00 UTC.
-# 2012-11-22 is Thanksgiving, the 23rd closes at 13:00. 2012-10-29 and 30: closed for a hurricane.
+# New York moved its clocks on Sundays 2013-03-10 and 2013-11-03: the close goes from 21:00 to 20:00 UTC and back.
+# 2013-11-28 is Thanksgiving, the 29th closes at 13:00. 2012-10-29 and 30: closed for a hurricane.
 @pytest.mark.parametrize(
     ("case", "known_at", "lead", "session"),
     [
@@ -42,10 +30,14 @@ def session_of(known_at: str, lead: int = 0, calendar: str = "XNYS") -> str:
         ("one second before the lead", "2013-03-05T15:44:59-05:00", 15, "2013-03-05"),
         ("at the lead", "2013-03-05T15:45:00-05:00", 15, "2013-03-05"),
         ("one second after the lead", "2013-03-05T15:45:01-05:00", 15, "2013-03-06"),
-        ("half-day, before its close", "2012-11-23T12:59:59-05:00", 0, "2012-11-23"),
-        ("half-day, after its close", "2012-11-23T13:00:01-05:00", 0, "2012-11-26"),
-        ("half-day, at the usual close", "2012-11-23T16:00:00-05:00", 0, "2012-11-26"),
-        ("holiday", "2012-11-22T10:00-05:00", 0, "2012-11-23"),
+        ("half-day, one second before its close", "2013-11-29T12:59:59-05:00", 0, "2013-11-29"),
+        ("half-day, at its close", "2013-11-29T13:00:00-05:00", 0, "2013-11-29"),
+        ("half-day, one second after its close", "2013-11-29T13:00:01-05:00", 0, "2013-12-02"),
+        ("half-day, at the usual close", "2013-11-29T16:00:00-05:00", 0, "2013-12-02"),
+        ("half-day, at the lead before its close", "2013-11-29T12:45:00-05:00", 15, "2013-11-29"),
+        ("half-day, just after that lead", "2013-11-29T12:45:01-05:00", 15, "2013-12-02"),
+        ("holiday", "2013-11-28T10:00-05:00", 0, "2013-11-29"),
+        ("the evening before a holiday", "2013-11-27T16:00:01-05:00", 0, "2013-11-29"),
         ("unscheduled closure", "2012-10-29T10:00-04:00", 0, "2012-10-31"),
         ("Friday after the close", "2013-03-01T17:00-05:00", 0, "2013-03-04"),
         ("Saturday", "2013-03-02T12:00-05:00", 0, "2013-03-04"),
@@ -53,11 +45,38 @@ def session_of(known_at: str, lead: int = 0, calendar: str = "XNYS") -> str:
         ("winter, 20:30 UTC is in the session", "2013-03-08T20:30Z", 0, "2013-03-08"),
         ("summer, 20:30 UTC is after it", "2013-03-11T20:30Z", 0, "2013-03-12"),
         ("in the weekend of the switch", "2013-03-10T07:00Z", 0, "2013-03-11"),
+        ("summer, the close", "2013-11-01T20:00:00Z", 0, "2013-11-01"),
+        ("summer, one second after it", "2013-11-01T20:00:01Z", 0, "2013-11-04"),
+        ("in the hour that comes twice", "2013-11-03T06:30Z", 0, "2013-11-04"),
         ("back to winter, 20:30 UTC is in it", "2013-11-04T20:30Z", 0, "2013-11-04"),
+        ("back to winter, one second after 21:00 UTC", "2013-11-04T21:00:01Z", 0, "2013-11-05"),
+        ("stamped in Tokyo, before the close", "2013-03-06T05:59:59+09:00", 0, "2013-03-05"),
+        ("stamped in Tokyo, after the close", "2013-03-06T06:00:01+09:00", 0, "2013-03-06"),
+        ("stamped in India, at the close", "2013-03-06T02:30:00+05:30", 0, "2013-03-05"),
     ],
 )
-def test_timing(case: str, known_at: str, lead: int, session: str):
+def test_timing_in_new_york(case: str, known_at: str, lead: int, session: str):
     assert session_of(known_at, lead) == session, case
+
+
+# London changes its clocks on 2013-03-31, three weeks after New York. 2013-12-24 closes at 12:30.
+@pytest.mark.parametrize(
+    ("case", "known_at", "calendar", "session"),
+    [
+        ("London, at the close", "2013-03-28T16:30:00Z", "XLON", "2013-03-28"),
+        ("London, one second after it, before Easter", "2013-03-28T16:30:01Z", "XLON", "2013-04-02"),
+        ("London in summer, the close is an hour earlier", "2013-04-02T15:30:01Z", "XLON", "2013-04-03"),
+        ("London's half-day", "2013-12-24T12:30:01Z", "XLON", "2013-12-27"),
+        ("London's close, stamped in New York", "2013-03-28T12:30:00-04:00", "XLON", "2013-03-28"),
+        ("Tokyo's close is New York's night", "2013-03-05T01:00:01-05:00", "XTKS", "2013-03-06"),
+        ("Tokyo, at the close", "2013-03-05T15:00:00+09:00", "XTKS", "2013-03-05"),
+        ("a day of coins ends at midnight UTC", "2013-03-02T23:59:59Z", "24/7", "2013-03-02"),
+        ("and the next begins", "2013-03-03T00:00:01Z", "24/7", "2013-03-03"),
+        ("no exchange", "2013-03-02T12:00Z", "none", "2013-03-02"),
+    ],
+)
+def test_timing_elsewhere(case: str, known_at: str, calendar: str, session: str):
+    assert session_of(known_at, 0, calendar) == session, case
 
 
 def test_news_after_the_last_decision_belongs_to_no_session():
@@ -83,76 +102,3 @@ def test_instants_without_a_zone_are_refused():
     _, closes = calendar_sessions("XNYS", "2013-03-04", "2013-03-05")
     with pytest.raises(ValueError, match="time zone"):
         assign_sessions(pd.DatetimeIndex(["2013-03-05T21:00"]), closes, 0)
-
-
-def test_features_of_a_small_week():
-    sessions, closes = calendar_sessions("XNYS", "2013-03-04", "2013-03-07")
-    rows = news(
-        ("AAPL", "2013-03-04T15:00Z", GOOD),
-        ("AAPL", "2013-03-04T16:00Z", PLAIN),
-        ("AAPL", "2013-03-04T22:00Z", BAD),
-        ("*", "2013-03-06T15:00Z", GOOD),
-        ("", "2013-03-06T15:00Z", PLAIN),
-        ("XYZ", "2013-03-05T15:00Z", BAD),
-        ("AAPL", "2013-03-07T22:00Z", BAD),
-    )
-    found = sentiment_features(rows, ["AAPL", "IBM"], sessions, closes, 0, 0.1)
-    assert tuple(found) == NAMES
-    assert {(a.shape, a.dtype) for a in found.values()} == {((2, 4), np.dtype("float32"))}
-    np.testing.assert_allclose(found["news_count"][0], np.log1p([2, 1, 0, 0]), rtol=1e-6)
-    np.testing.assert_array_equal(found["positive_share"][0], [0.5, 0, 0, 0])
-    np.testing.assert_array_equal(found["negative_share"][0], [0, 1, 0, 0])
-    np.testing.assert_array_equal(found["polarity_mean"][0], [0.5, -1, 0, 0])  # Excellent 1, Terrible -1
-    np.testing.assert_array_equal(found["no_news"], [[0, 0, 1, 1], [1, 1, 1, 1]])
-    keep = np.exp(-0.2)
-    second = -1 + 0.5 * keep
-    expected = [0.5, second, second * keep, second * keep**2]
-    np.testing.assert_allclose(found["polarity_decay_5"][0], expected, rtol=1e-6)
-    np.testing.assert_array_equal(found["market_polarity"], [[0, 0, 0.5, 0], [0, 0, 0.5, 0]])
-    assert all(not found[name][1].any() for name in NAMES if name not in ("no_news", "market_polarity"))
-
-
-def test_a_summary_counts_with_its_title():
-    sessions, closes = calendar_sessions("XNYS", "2013-03-04", "2013-03-05")
-    rows = news(("AAPL", "2013-03-04T15:00Z", PLAIN)).assign(summary=GOOD)
-    assert sentiment_features(rows, ["AAPL"], sessions, closes, 0, 0.1)["positive_share"][0, 0] == 1
-
-
-def test_without_news_everything_is_zero_but_no_news():
-    sessions, closes = calendar_sessions("XNYS", "2013-03-04", "2013-03-07")
-    found = sentiment_features(news(), ["AAPL", "IBM"], sessions, closes, 0, 0.1)
-    assert found.pop("no_news").all()
-    assert not any(array.any() for array in found.values())
-
-
-@pytest.mark.parametrize("cut", range(1, 9))
-def test_later_headlines_change_nothing_before(cut: int):
-    sessions, closes = calendar_sessions("XNYS", "2013-03-04", "2013-03-15")
-    times = pd.date_range("2013-03-04T01:30Z", "2013-03-15T20:00Z", freq="7h")
-    tickers = ["AAPL", "IBM", "*"]
-    rows = news(*[(tickers[i % 3], str(at), (GOOD, BAD, PLAIN)[i % 3]) for i, at in enumerate(times)])
-    later = rows["known_at"] > closes[cut - 1]
-    altered = rows.assign(title=rows["title"].where(~later, "Horrible, awful, the worst"))
-    extra = rows[later].assign(ticker="AAPL", title=GOOD)
-    before = sentiment_features(rows, ["AAPL", "IBM"], sessions, closes, 0, 0.1)
-    after = sentiment_features(pd.concat([altered, extra]), ["AAPL", "IBM"], sessions, closes, 0, 0.1)
-    for name in NAMES:
-        assert before[name][:, :cut].tobytes() == after[name][:, :cut].tobytes(), name
-    assert before["polarity_mean"].tobytes() != after["polarity_mean"].tobytes()
-
-
-def test_the_order_of_the_rows_is_of_no_matter():
-    sessions, closes = calendar_sessions("XNYS", "2013-03-04", "2013-03-07")
-    first, second = ("A", "2013-03-04T15:00Z", GOOD), ("B", "2013-03-05T16:00Z", BAD)
-    rows = news(first, second, ("A", "2013-03-04T16:00Z", PLAIN))
-    one = sentiment_features(rows, ["A", "B"], sessions, closes, 0, 0.1)
-    two = sentiment_features(rows.iloc[::-1], ["A", "B"], sessions, closes, 0, 0.1)
-    for name in NAMES:
-        np.testing.assert_array_equal(one[name], two[name])
-
-
-def test_decay_is_a_causal_recursion():
-    values = np.array([[1.0, 0.0, 0.0, 2.0]])
-    keep = np.exp(-1 / 3)
-    np.testing.assert_allclose(decayed(values, 3), [[1, keep, keep**2, 2 + keep**3]])
-    np.testing.assert_array_equal(values, [[1.0, 0.0, 0.0, 2.0]])

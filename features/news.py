@@ -105,7 +105,12 @@ def sentiment_features(news: News, tickers: Sequence[str], sessions: pd.Datetime
         news: headlines and the clock they are assigned by.
         tickers: N different tickers.
         sessions: T sessions, ascending, without zone: those of `news.closes`.
+
+    Raises:
+        ValueError: there are not as many closes as sessions, or an instant has no time zone.
     """
+    if len(news.closes) != len(sessions):
+        raise ValueError(f"{len(news.closes)} closes for {len(sessions)} sessions; give each session its close")
     years = pd.DatetimeIndex(sessions).year.to_numpy().astype(np.int64)
     row, t, texts = _used(news, tickers, years)  # market news is the row below the tickers'
     place, unique = pd.factorize(texts)

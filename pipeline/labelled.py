@@ -162,6 +162,11 @@ def scorer_in_use(config: Config) -> Scorer:
     return classifier_in_use(config.data.artifacts)
 
 
+def scorer_bytes(scorer: Scorer) -> bytes:
+    """The same for the same scorer only: a classifier as its file holds it, a lexicon's name."""
+    return dumps(scorer) if isinstance(scorer, Classifier) else scorer.encode()
+
+
 @lru_cache(maxsize=1)
 def _trained_on_bundled() -> Classifier:
     """Takes seconds, and gives the same bytes every time."""

@@ -201,6 +201,19 @@ def test_a_year_depends_on_three_years(
         assert full[name][:, here].tobytes() == part[name][:, there].tobytes(), name
 
 
+def test_every_session_needs_its_close():
+    sessions, closes = calendar_sessions("XNYS", "2013-03-04", "2013-03-07")
+    with pytest.raises(ValueError, match="4 closes for 3 sessions"):
+        sentiment_features(News(news(), closes, 0, 0.1), TICKERS, sessions[1:])
+
+
+def test_no_sessions_no_tickers():
+    sessions, closes = calendar_sessions("XNYS", "2013-03-04", "2013-03-07")
+    rows = news(("IBM", "2013-03-04T15:00Z", GOOD), ("", "2013-03-04T15:00Z", BAD))
+    assert sentiment_features(News(rows, closes[:0], 0, 0.1), TICKERS, sessions[:0])["tone_mean"].shape == (2, 0)
+    assert sentiment_features(News(rows, closes, 0, 0.1), [], sessions)["market_tone"].shape == (0, 4)
+
+
 def test_decay_is_a_causal_recursion():
     values = np.array([[1.0, 0.0, 0.0, 2.0]])
     keep = np.exp(-1 / 3)

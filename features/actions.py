@@ -60,14 +60,14 @@ class Adjusted(NamedTuple):
 
     close: on the index of the rows; the ticker's first close, moved on by its total returns, so that a bar depends
     on no later one. gross: on the same index, 1 + total return since the ticker's bar before, from these two bars
-    alone; NaN on its first one. mismatches: MISMATCH_COLUMNS by ticker and session, simple returns. unlisted: how many
-    sessions' returns rest on adj_close alone.
+    alone; NaN on its first one. mismatches: MISMATCH_COLUMNS by ticker and session, simple returns. unlisted: the
+    session of every return that rests on adj_close alone.
     """
 
     close: pd.Series
     gross: pd.Series
     mismatches: pd.DataFrame
-    unlisted: int
+    unlisted: pd.DatetimeIndex
 
 
 def adjust(rows: pd.DataFrame) -> Adjusted:
@@ -100,7 +100,8 @@ def adjust(rows: pd.DataFrame) -> Adjusted:
     )
     mismatches = mismatches.sort_values(["ticker", "session"], ignore_index=True)
     close_of_row, gross_of_row = (pd.Series(values[by_row], index=rows.index) for values in (moved, gross))
-    return Adjusted(close_of_row, gross_of_row, mismatches, int(found.unlisted.sum()))
+    unlisted = pd.DatetimeIndex(rows["session"].to_numpy()[order][at[found.unlisted]])
+    return Adjusted(close_of_row, gross_of_row, mismatches, unlisted)
 
 
 def gross_returns(now: Bars, before: Bars, dividend: Floats, split: Floats) -> Gross:

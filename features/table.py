@@ -13,7 +13,7 @@ from features.bars import Bars
 from features.catalogue import names_by_family
 from features.news import News, sentiment_features
 from features.own import FeatureError, UserFamily
-from features.panel import Float32, Panel
+from features.panel import KEYS, Float32, Panel
 from features.prices import FAMILIES
 from features.trailing import Array
 
@@ -55,6 +55,7 @@ def build(
     families: Sequence[str],
     own: Sequence[tuple[str, UserFamily]] = (),
     chosen: Sequence[str] = (),
+    first: int | None = None,
 ) -> Panel:
     """Every feature of every ticker and session, each known at the session's decision time.
 
@@ -68,28 +69,45 @@ def build(
         families: shipped families wanted, in order.
         own: the user's families (features/own.py): what to call each, and its function.
         chosen: see `names`.
+        first: the first calendar year wanted; None = that of the first bar.
 
     Returns:
-        The panel of all tickers and sessions of `bars`; `vol` is `Bars.vol` of each year.
+        The panel of all tickers and of the sessions of `bars` from January 1 of `first` on; `vol` is `Bars.vol` of each
+        year.
 
     Raises:
         FeatureError: `chosen` or an own family cannot be used.
     """
-    shape = len(bars.tickers), len(bars.sessions)
+    since = 0 if first is None else int(np.searchsorted(bars.years, first))
+    sessions = bars.sessions[since:]
+    shape = len(bars.tickers), len(sessions)
     ordered: tuple[str, ...] = () if own else names(families, chosen)
-    years = np.unique(bars.years)
+    years = np.unique(bars.years[since:])
     x, vol, end = np.empty((0, 0, 0), dtype=np.float32), np.full(shape, np.nan, dtype=np.float32), 0
     for year in years:
         span = bars.span(int(year))
-        mine = own_features.compute(span, own, _shipped())
+        mine = own_features.compute(span, own, (OBSERVED, *KEYS, *_shipped()))
         if year == years[0]:
-            ordered = names(families, chosen, tuple(mine))
+            mine_first = tuple(mine)
+            ordered = names(families, chosen, mine_first)
             x = np.empty((*shape, len(ordered)), dtype=np.float32)
-            text = _sentiment(bars, news, ordered)
+            text = {name: values[:, since:] for name, values in _sentiment(bars, news, ordered).items()}
+        _same_names(mine_first, tuple(mine), int(years[0]), int(year))
         part = slice(end, end + span.keep)
         _fill(x[:, part], ordered, span, mine | {name: values[:, part] for name, values in text.items()})
         vol[:, part], end = span.v, part.stop
-    return Panel(bars.tickers, bars.sessions, ordered, x, vol)
+    return Panel(bars.tickers, sessions, ordered, x, vol)
+
+
+def _same_names(before: tuple[str, ...], now: tuple[str, ...], first: int, year: int) -> None:
+    if before != now:
+        was, found = (
+            next((name for name in some if name not in other), "none") for some, other in ((before, now), (now, before))
+        )
+        raise FeatureError(
+            f"own features gave {found} for {year}, but {was} for {first}; give the same names in the same order, "
+            "whatever the prices"
+        )
 
 
 def _fill(x: Float32, ordered: Sequence[str], span: Bars, given: Mapping[str, Array | Float32]) -> None:
@@ -99,9 +117,6 @@ def _fill(x: Float32, ordered: Sequence[str], span: Bars, given: Mapping[str, Ar
         x: (N, span.keep, F), written.
         ordered: F names.
         given: own and sentiment features, (N, span.keep).
-
-    Raises:
-        FeatureError: a chosen own feature is not among the given ones this year, though it was the year before.
     """
     # A feature after the other, then all turned at once: writing single cells far apart is slower than computing them.
     block = np.full((len(ordered), *x.shape[:2]), np.nan, dtype=np.float32)

@@ -1,44 +1,39 @@
 """featurize: prices and news of the lake -> the `features` and `targets` tables.
 
 Every group of tickers is computed on its own calendar's sessions, with its own market and its own closes; the tables
-hold the rows of all groups. A ticker has rows while it is a member of the universe, and its features look back over
-its whole history.
+hold the rows of all groups. A ticker has rows while it is a member of the universe, and its features look back before
+that. Only the years that something changed of are computed again (pipeline/changes.py): a day's run reads and writes
+the current year, and leaves the tables as a computation of everything would.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from features import actions, members, table
-from features.bars import Bars
-from features.panel import KEYS, load, rows_of
-from features.targets import label_rows, targets
-from pipeline import universe
+from features.panel import KEYS, load
+from pipeline import changes, feature_years, universe
 from pipeline.config import Config
 from pipeline.errors import DataError, TooLittleHistoryError, UsageError
-from pipeline.labelled import scorer_in_use
 from pipeline.store import SOURCES, Lake
 from pipeline.summary import Progress, Summary, silent
 
 MOST_NAMED = 3
+ACTIONS = "features:actions"
+"""State: by calendar year, how many returns adj_close contradicts, and how many rest on it alone."""
 
 
-class Prices(NamedTuple):
-    """The usable rows of the lake, their closes with every action in, and the spells of membership if there are any."""
+def run(config: Config, progress: Progress = silent, everything: bool = False) -> Summary:
+    """Bring every feature and target of every ticker with enough history up to date.
 
-    rows: pd.DataFrame
-    adjusted: actions.Adjusted
-    spells: pd.DataFrame | None
-
-
-def run(config: Config, progress: Progress = silent) -> Summary:
-    """Compute every feature and target of every ticker with enough history.
+    Args:
+        config: the configuration.
+        progress: called as work goes on.
+        everything: compute all years again, whether anything changed or not.
 
     Raises:
         TooLittleHistoryError: no ticker has `universe.min_sessions` sessions.
@@ -46,38 +41,30 @@ def run(config: Config, progress: Progress = silent) -> Summary:
         StoreError: nothing has been ingested.
     """
     lake = Lake.of(config.data)
-    progress("reading prices and news", 0, 3)
+    progress("looking for what changed", 0, 4)
     sources = lake.versions(("prices", "price_revisions", "news"))
-    rows, spells = lake.prices(), universe.members(config)
-    universe_facts = universe.facts(spells, config, [str(ticker) for ticker in rows["ticker"].unique()])
-    rows, outside = _members_only(rows, spells, config)
-    rows, short = _long_enough(rows, config.universe.min_sessions)
-    rows = rows.reset_index(drop=True)
-    prices = Prices(rows, actions.adjust(rows), spells)
-    headlines = lake.news()
-    progress("computing features", 1, 3)
-    groups = universe.groups(config.universe, sorted(rows["ticker"].unique()))
-    parts = [_group(config, name, tickers, prices, headlines) for name, tickers in groups.items()]
-    feature_rows, target_rows = (pd.concat(found, ignore_index=True) for found in zip(*parts, strict=True))
-    if len(parts) > 1:
-        feature_rows = feature_rows.sort_values(["ticker", "session"], ignore_index=True)
-        target_rows = target_rows.sort_values(["ticker", "session", "horizon"], ignore_index=True)
-    if feature_rows.empty:
-        raise DataError(f"{config.universe.members}: no ticker of it has a price while it is a member")
-    progress("writing features and targets", 2, 3)
-    changed = lake.replace("features", feature_rows)
-    lake.replace("targets", target_rows)
-    lake.keep_state({SOURCES: json.dumps(sources)})
-    progress("writing features and targets", 3, 3)
+    spells, held = universe.members(config), _held(lake)
+    known = [str(ticker) for ticker in held["ticker"]]
+    wanted, outside = _members_only(held, spells, config)
+    wanted, short = _long_enough(wanted, config.universe.min_sessions)
+    tickers = [str(ticker) for ticker in wanted["ticker"]]
+    makers, ingredients = feature_years.Makers.of(config)
+    members = b"" if config.universe.members is None else config.universe.members.read_bytes()
+    made = changes.made_of(config, lake, tickers, members, *ingredients)
+    whole = everything or lake.as_of is not None
+    first = None if whole else changes.first_changed_year(changes.held(lake), made)
+    years = _update(config, lake, wanted, spells, makers, first, progress)
+    lake.keep_state({SOURCES: json.dumps(sources), **changes.kept(made, lake)})
     figures = {
-        **_counts(config, feature_rows, prices.adjusted, headlines),
+        **_counts(lake),
         "too_short": short,
         "not_members": outside,
-        "universe": universe_facts,
-        "calendars": groups,
+        "universe": universe.facts(spells, config, known),
+        "calendars": universe.groups(config.universe, tickers),
+        "computed": years,
         "versions": lake.versions(),
     }
-    return Summary("featurize", tuple(_lines(figures, feature_rows, prices.adjusted, changed)), figures)
+    return Summary("featurize", tuple(_lines(figures)), figures)
 
 
 def run_and_write(config: Config, progress: Progress, out: Path) -> Summary:
@@ -111,54 +98,108 @@ def run_and_write(config: Config, progress: Progress, out: Path) -> Summary:
     return Summary("features", lines, {**summary.figures, "out": str(out)}, summary.left_out)
 
 
-def _group(
-    config: Config, calendar: str, tickers: list[str], prices: Prices, headlines: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of `features` and of `targets` of the tickers on one calendar."""
-    rows = prices.rows[prices.rows["ticker"].isin(tickers)]
-    sessions, closes = universe.axis(calendar, rows["session"])
-    bars = Bars.from_rows(rows, sessions, prices.adjusted)
-    if prices.spells is not None:
-        bars = replace(bars, members=members.mask(prices.spells, bars.tickers.tolist(), sessions).T)
-    lead, threshold = config.universe.decision_lead_minutes, config.sentiment.threshold
-    news = table.News(headlines, closes, lead, threshold, scorer_in_use(config))
-    panel = table.build(bars, news, config.features.families, (), config.features.chosen)
-    labels = targets(bars, config.target.horizons, config.target.interval)
-    vol = np.where(bars.inside, panel.vol, np.nan)
-    return rows_of(panel, bars.inside), label_rows(labels, bars, vol, config.target.horizons)
+def _update(
+    config: Config,
+    lake: Lake,
+    wanted: pd.DataFrame,
+    spells: pd.DataFrame | None,
+    makers: feature_years.Makers,
+    first: int | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Compute and write the rows from year `first` on; None = all.
+
+    Returns:
+        first: the first year computed, None if there was none to compute. changed: whether a table was. mismatches:
+        what the actions of these years and adj_close say against each other, the largest first.
+    """
+    if first is not None and first > wanted["last"].max().year:
+        return {"first": None, "changed": False, "mismatches": []}
+    progress("reading prices and news", 1, 4)
+    sources = feature_years.read(config, lake, wanted, spells, makers, first)
+    progress("computing features", 2, 4)
+    feature_rows, target_rows = feature_years.compute(config, sources, first)
+    if first is None and feature_rows.empty:
+        raise DataError(f"{config.universe.members}: no ticker of it has a price while it is a member")
+    progress("writing features and targets", 3, 4)
+    changed = lake.replace("features", feature_rows, None if first is None else f"year >= {first}")
+    changed |= lake.replace("targets", target_rows, None if first is None else f"year >= {first - 1}")
+    found = sources.adjusted.mismatches
+    found = found if first is None else found[found["session"].dt.year >= first]
+    _keep_actions(lake, first, found["session"].dt.year, sources.adjusted.unlisted.year)
+    progress("writing features and targets", 4, 4)
+    year = int(sources.rows["session"].min().year) if first is None else first
+    return {"first": year, "changed": changed, "mismatches": _largest(found)}
 
 
-def _counts(config: Config, rows: pd.DataFrame, adjusted: actions.Adjusted, headlines: pd.DataFrame) -> dict[str, Any]:
+def _keep_actions(lake: Lake, first: int | None, mismatches: pd.Series, unlisted: pd.Index) -> None:
+    """Count by year, in place of what was counted for these years before."""
+    kept = {} if first is None else json.loads(lake.state().get(ACTIONS, "{}"))
+    counts = {year: n for year, n in kept.items() if first is not None and int(year) < first}
+    for at, years in enumerate((mismatches, unlisted)):
+        for year, n in pd.Series(np.asarray(years)).value_counts().items():
+            if first is None or int(str(year)) >= first:
+                counts.setdefault(str(year), [0, 0])[at] = int(n)
+    lake.keep_state({ACTIONS: json.dumps(dict(sorted(counts.items())))})
+
+
+def _held(lake: Lake) -> pd.DataFrame:
+    """One row a ticker, by ticker: how many sessions, the first and the last."""
+    if lake.as_of is None:
+        return lake.coverage()
+    sessions = lake.prices().groupby("ticker")["session"]
+    return pd.DataFrame({"sessions": sessions.size(), "first": sessions.min(), "last": sessions.max()}).reset_index()
+
+
+def _counts(lake: Lake) -> dict[str, Any]:
+    """What the tables hold now."""
+    rows, first, last, tickers = lake.span("features")
+    headlines, simulated = lake.headlines()
+    actions = json.loads(lake.state().get(ACTIONS, "{}")).values()
     return {
-        "rows": len(rows),
-        "features": [name for name in rows.columns if name not in KEYS],
-        "tickers": [str(ticker) for ticker in rows["ticker"].unique()],
-        "headlines": len(headlines),
-        "simulated_headlines": int((headlines["source"] == "simulated").sum()),
-        "action_mismatches": len(adjusted.mismatches),
-        "unlisted_actions": adjusted.unlisted,
+        "rows": rows,
+        "features": [name for name in lake.columns("features") if name not in KEYS],
+        "tickers": tickers,
+        "first": f"{first:%Y-%m-%d}",
+        "last": f"{last:%Y-%m-%d}",
+        "headlines": headlines,
+        "simulated_headlines": simulated,
+        "action_mismatches": sum(mismatches for mismatches, _ in actions),
+        "unlisted_actions": sum(unlisted for _, unlisted in actions),
     }
 
 
-def _members_only(rows: pd.DataFrame, spells: pd.DataFrame | None, config: Config) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of tickers that are ever members, with their whole history, and the tickers that never are."""
+def _members_only(held: pd.DataFrame, spells: pd.DataFrame | None, config: Config) -> tuple[pd.DataFrame, list[str]]:
+    """Of the rows of `_held`: those of tickers that are ever members, and the tickers that never are."""
     if spells is None:
-        return rows, []
-    ever = rows["ticker"].isin(list(spells["ticker"].unique()))
+        return held, []
+    ever = held["ticker"].isin(list(spells["ticker"].unique()))
     if not ever.any():
         raise DataError(
             f"{config.universe.members}: none of its {spells['ticker'].nunique()} tickers is in the lake, like "
             f"{spells['ticker'].iloc[0]}; ingest them, or write tickers as the provider does"
         )
-    return rows[ever], sorted(str(ticker) for ticker in rows.loc[~ever, "ticker"].unique())
+    return held[ever], [str(ticker) for ticker in held.loc[~ever, "ticker"]]
 
 
-def _lines(figures: dict[str, Any], rows: pd.DataFrame, adjusted: actions.Adjusted, changed: bool) -> list[str]:
-    simulated = figures["simulated_headlines"]
+def _long_enough(held: pd.DataFrame, minimum: int) -> tuple[pd.DataFrame, dict[str, int]]:
+    enough = held["sessions"] >= minimum
+    short = {str(ticker): int(n) for ticker, n in held.loc[~enough, ["ticker", "sessions"]].itertuples(index=False)}
+    if not enough.any():
+        longest = max(short, key=lambda ticker: short[ticker], default="none")
+        raise TooLittleHistoryError(
+            f"no ticker has {minimum} sessions (universe.min_sessions); the longest is {longest} with "
+            f"{short.get(longest, 0)}; ingest more history or lower the minimum"
+        )
+    return held[enough], short
+
+
+def _lines(figures: dict[str, Any]) -> list[str]:
+    simulated, computed = figures["simulated_headlines"], figures["computed"]
     lines = [
         f"features: {figures['rows']:,} rows of {len(figures['features'])} features, "
-        f"{len(figures['tickers'])} tickers, {rows['session'].min():%Y-%m-%d} to {rows['session'].max():%Y-%m-%d}"
-        + ("" if changed else " (unchanged)"),
+        f"{len(figures['tickers'])} tickers, {figures['first']} to {figures['last']}"
+        + (f"; computed from {computed['first']} on" if computed["changed"] else " (unchanged)"),
         f"headlines: {figures['headlines']:,}" + (f", {simulated:,} of them simulated" if simulated else ""),
     ]
     if len(figures["calendars"]) > 1:
@@ -166,35 +207,21 @@ def _lines(figures: dict[str, Any], rows: pd.DataFrame, adjusted: actions.Adjust
         lines.append(f"calendars, each with its own sessions and market: {spread}")
     if not figures["universe"]["hindsight"]:
         lines.append(universe.sentence(figures["universe"]))
-    lines += _about_actions(adjusted)
+    if figures["action_mismatches"]:
+        largest = f"; the largest: {', '.join(computed['mismatches'])}" if computed["mismatches"] else ""
+        lines.append(
+            f"dividends and splits that adj_close contradicts: {figures['action_mismatches']:,}, the listed action is "
+            f"used{largest}"
+        )
     lines += [f"left out, too short: {ticker} ({n} sessions)" for ticker, n in figures["too_short"].items()]
     return lines + [f"left out, never a member: {ticker}" for ticker in figures["not_members"]]
 
 
-def _about_actions(adjusted: actions.Adjusted) -> list[str]:
-    """What the vendor's actions and its adj_close say against each other: how many, and the largest by name."""
-    found = adjusted.mismatches
-    if found.empty:
-        return []
+def _largest(found: pd.DataFrame) -> list[str]:
+    """The mismatches that are furthest apart, by name."""
     apart = (found["expected_return"] - found["adj_return"]).abs()
-    largest = [
+    return [
         f"{row['ticker']} {row['session']:%Y-%m-%d} ({row['expected_return']:+.2%} by dividend {row['dividend']:g} and "
         f"split {row['split']:g}, {row['adj_return']:+.2%} by adj_close)"
         for row in found.loc[apart.nlargest(MOST_NAMED).index].to_dict("records")
     ]
-    return [
-        f"dividends and splits that adj_close contradicts: {len(found):,}, the listed action is used; the largest: "
-        + ", ".join(largest)
-    ]
-
-
-def _long_enough(rows: pd.DataFrame, minimum: int) -> tuple[pd.DataFrame, dict[str, int]]:
-    counts = rows.groupby("ticker")["session"].size()
-    short = {str(ticker): int(n) for ticker, n in counts.items() if n < minimum}
-    if len(short) == len(counts):
-        longest = max(short, key=lambda ticker: short[ticker], default="none")
-        raise TooLittleHistoryError(
-            f"no ticker has {minimum} sessions (universe.min_sessions); the longest is {longest} with "
-            f"{short.get(longest, 0)}; ingest more history or lower the minimum"
-        )
-    return rows[~rows["ticker"].isin(list(short))], short

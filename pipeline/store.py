@@ -26,7 +26,7 @@ from pipeline.delta import Tables, quoted, to_arrow
 from pipeline.errors import StoreError
 
 SCHEMA_VERSION = 1
-PARTITIONED = ("prices", "features")
+PARTITIONED = ("prices", "features", "targets")
 FEW_TICKERS = 200
 """A batch of no more tickers than this reads only their bars to compare with."""
 SOURCES = "features:sources"
@@ -141,16 +141,39 @@ class Lake:
             r=self.tables.open("price_revisions"),
         )
 
-    def news(self, as_of: pd.Timestamp | None = None) -> pd.DataFrame:
+    def news(self, as_of: pd.Timestamp | None = None, where: str = "TRUE") -> pd.DataFrame:
         """News rows by (known_at, news_id); with `as_of`, those publicly known at that instant (UTC).
 
         An empty frame of the right columns if no news was ever ingested.
+
+        Args:
+            as_of: another instant than the lake's own.
+            where: an SQL condition on top.
         """
         as_of = as_of or self.as_of
         if not self.exists("news"):
             return empty("news")
-        where = "TRUE" if as_of is None else f"known_at <= {_sql(as_of)}"
-        return self.read("news", where, order_by="known_at, news_id")
+        known = "TRUE" if as_of is None else f"known_at <= {_sql(as_of)}"
+        return self.read("news", f"{known} AND ({where})", order_by="known_at, news_id")
+
+    def headlines(self) -> tuple[int, int]:
+        """How many rows of `news` are publicly known at the lake's instant, and how many of them are simulated."""
+        if not self.exists("news"):
+            return 0, 0
+        where = "TRUE" if self.as_of is None else f"known_at <= {_sql(self.as_of)}"
+        sql = f"SELECT count(*) AS n, count(*) FILTER (WHERE source = 'simulated') AS simulated FROM t WHERE {where}"
+        row = self.tables.query_arrow(sql, t=self.tables.open("news")).to_pylist()[0]
+        return row["n"], row["simulated"]
+
+    def span(self, table: str) -> tuple[int, pd.Timestamp, pd.Timestamp, list[str]]:
+        """How many rows a table of (ticker, session) has, its first and last session, its tickers in order."""
+        sql = "SELECT ticker, count(*) AS n, min(session) AS first, max(session) AS last FROM t GROUP BY ticker"
+        rows = self.tables.query(f"{sql} ORDER BY ticker", t=self.tables.open(table))
+        return int(rows["n"].sum()), rows["first"].min(), rows["last"].max(), [str(ticker) for ticker in rows["ticker"]]
+
+    def columns(self, table: str) -> list[str]:
+        """The columns of a table, without the one it is partitioned by."""
+        return [str(field.name) for field in self.tables.open(table).schema().fields if field.name != "year"]
 
     def coverage(self) -> pd.DataFrame:
         """One row a ticker: ticker, sessions (how many), first, last, assumed.

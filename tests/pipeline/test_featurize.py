@@ -9,14 +9,16 @@ import pandas as pd
 import pytest
 
 from features import table
-from features.prices import Wide, market_family
+from features.bars import Bars
+from features.prices import FAMILIES
 from pipeline import featurize
 from pipeline.config import Config
 from pipeline.errors import DataError
 from pipeline.store import Lake
 from tests.pipeline.universe_fixture import days_of, lake_of, prices_on, under
 
-MARKET = list(table.FEATURES["market"])
+of_market = FAMILIES["market"]
+MARKET = [name for family in ("market", "beta", "rank") for name in table.FEATURES[family]]
 
 
 def dated(config: Config, root: Path, text: str) -> Config:
@@ -65,8 +67,7 @@ def test_the_market_is_its_members(small_config: Config, tmp_path: Path, prices:
     # After 2007-06-01 the universe is T00 and T01; before 2006-06-01 T00 and T02.
     members = prices[prices["ticker"] != "T02"]
     days = pd.DatetimeIndex(np.unique(prices["session"]))
-    pair = market_family(Wide.from_rows(members, days))["mkt_ret_1"]["T00"]
-    whole = market_family(Wide.from_rows(prices, days))["mkt_ret_1"]["T00"]
+    pair, whole = (pd.Series(of_market(Bars.from_rows(rows, days))["mkt_ret_1"][0], days) for rows in (members, prices))
     own = some[some["ticker"] == "T00"].set_index("session")["mkt_ret_1"]
     late = slice("2008-04-01", None)  # the volatility of the market has forgotten who belonged before
     np.testing.assert_allclose(own[late], pair[late], rtol=1e-4)

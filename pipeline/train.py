@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
 
 from features import splits
-from features.table import FEATURES
-from models.compact.network import Network
 from models.decode import Forecast
 from models.forecasters.baselines import Distribution
-from models.forecasters.student import FittedStudent, StudentConfig
-from pipeline import trained, universe, walkforward
+from pipeline import lift, trained, universe, walkforward
 from pipeline.config import Config
-from pipeline.errors import TooLittleHistoryError
 from pipeline.evidence import race
-from pipeline.evidence.significance import Resampling
 from pipeline.registry import Registry
 from pipeline.store import Lake
 from pipeline.summary import Progress, Summary, silent
 from pipeline.walkforward import Dataset, FittedFold
 
 MODELS = ("unconditional", "ewma", "scale_skip", "student")
+_RELEVANT: dict[str, Any] = {
+    **dict.fromkeys(("target", "splits", "models", "compress", "evidence"), True),
+    "sentiment": {"require_lift"},
+}
+"""The keys that change what is trained on the same features."""
 
 
 def run(config: Config, progress: Progress = silent) -> Summary:
@@ -47,19 +47,23 @@ def _run(config: Config, progress: Progress) -> Summary:
     lake, registry = Lake.of(config.data), Registry(config.data.artifacts)
     tables = walkforward.table_versions(lake)
     data = walkforward.read(lake, config)
-    folds = _folds(data, config)
+    folds = walkforward.folds(data, config)
     run_id = _run_id(config, data)
     settings = walkforward.student_config(config)
-    fitted = walkforward.fit_folds(data, folds, settings, lambda n: progress("training walk-forward", n, len(folds)))
+    live_fold = walkforward.live_fold(data, config)
+    text = lift.measured(data, folds, settings, lambda n: progress("with and without text", n, 2 * len(folds)))
+    decisions = _decisions(config, data, [*folds, live_fold], text)
+    muted = lift.muted(data, decisions)
+    fitted = walkforward.fit_folds(
+        data, folds, settings, lambda n: progress("training walk-forward", n, len(folds)), muted
+    )
     forecasts, ewma = _forecasts(data, folds, fitted)
-    progress("weighing the evidence", 0, 2)
-    evidence = _evidence(config, data, forecasts)
-    progress("weighing the evidence", 1, 2)
-    evidence["text_ablation"] = _text_ablation(config, data, folds, settings)
-    progress("weighing the evidence", 2, 2)
-    live_fold = splits.live_fold(len(data.panel.sessions), config.splits.validation_sessions, data.purge)
-    live = walkforward.fit_folds(data, [live_fold], settings)[0]
+    progress("weighing the evidence", 0, 1)
+    evidence = _evidence(config, data, forecasts) | {"text_ablation": lift.card(config, lake, data, text)}
+    progress("weighing the evidence", 1, 1)
+    live = walkforward.fit_folds(data, [live_fold], settings, muted=muted)[0]
     training = _training(config, lake, registry, run_id, data, folds, evidence, tables)
+    training["text"] = lift.record(config, decisions)
     trained.write(registry.run_dir(run_id) / "networks", data, [*fitted, live], ewma, training["status"])
     registry.write_json(run_id, "evidence.json", evidence)
     registry.write_json(run_id, "training.json", training)
@@ -71,25 +75,19 @@ def _run(config: Config, progress: Progress) -> Summary:
     return _summary(run_id, evidence, training, fitted)
 
 
-def _folds(data: Dataset, config: Config) -> list[splits.Fold]:
-    first = config.splits.first_test
-    try:
-        return splits.walk_forward(
-            data.panel.sessions,
-            config.splits.min_train_sessions,
-            config.splits.validation_sessions,
-            data.purge,
-            config.splits.embargo,
-            None if first is None else np.datetime64(first),
-        )
-    except ValueError as error:
-        raise TooLittleHistoryError(f"{error}; ingest more history or lower splits.min_train_sessions") from None
-
-
 def _run_id(config: Config, data: Dataset) -> str:
-    relevant = config.model_dump(mode="json", include={"target", "splits", "models", "compress", "evidence"})
+    relevant = config.model_dump(mode="json", include=_RELEVANT)
     digest = hashlib.sha256(json.dumps(relevant, sort_keys=True).encode() + data.fingerprint().encode())
     return f"{data.panel.sessions[-1]}-{digest.hexdigest()[:8]}"
+
+
+def _decisions(
+    config: Config, data: Dataset, folds: list[splits.Fold], text: dict[str, npt.NDArray[np.float64]] | None
+) -> dict[str, lift.Decision]:
+    """Whether each fit may use text; none where text need not earn its place, or there is none."""
+    if not config.sentiment.require_lift or not lift.text_columns(data.panel):
+        return {}
+    return lift.decide(data, folds, text, walkforward.resampling(config))
 
 
 def _forecasts(
@@ -105,14 +103,9 @@ def _forecasts(
     return forecasts, distribution
 
 
-def _resampling(config: Config) -> Resampling:
-    e = config.evidence
-    return Resampling(e.confidence, e.gate_level, e.resamples, e.block_sessions, e.min_blocks, config.models.seed)
-
-
 def _evidence(config: Config, data: Dataset, forecasts: dict[str, Forecast]) -> dict[str, Any]:
     losses = race.losses(forecasts, data.log_return, data.rv, data.panel.vol.astype(np.float64), data.horizons)
-    found = race.evidence(losses, MODELS, "student", data.horizons, _resampling(config))
+    found = race.evidence(losses, MODELS, "student", data.horizons, walkforward.resampling(config))
     judged = np.isfinite(losses[f"student|pinball|{data.horizons[0]}"])
     sessions = data.panel.sessions[judged.any(0)]
     tickers = [str(ticker) for ticker in data.panel.tickers]
@@ -121,36 +114,6 @@ def _evidence(config: Config, data: Dataset, forecasts: dict[str, Forecast]) -> 
     at_risk = {model: forecasts[model] for model in ("ewma", "student")}
     found["var"] = race.value_at_risk(at_risk, data.log_return, tickers, one)
     return found
-
-
-def _text_ablation(config: Config, data: Dataset, folds: list[splits.Fold], settings: StudentConfig) -> dict[str, Any]:
-    """The skip with every feature against the skip without the sentiment family, on the same cells."""
-    text = set(FEATURES["sentiment"]) & set(data.panel.feature_names)
-    if not text:
-        return {"sentence": "No text features are in use, so there is nothing to ablate.", "rows": []}
-    kept = [i for i, name in enumerate(data.panel.feature_names) if name not in text]
-    names = tuple(data.panel.feature_names[i] for i in kept)
-    without = replace(data, panel=replace(data.panel, feature_names=names, x=data.panel.x[..., kept]))
-    skip_only = replace(settings, body_weights=(0.0,))
-    forecasts = {
-        "with_text": walkforward.forecast_folds(data, walkforward.fit_folds(data, folds, skip_only), _of_skip),
-        "without_text": walkforward.forecast_folds(without, walkforward.fit_folds(without, folds, skip_only), _of_skip),
-    }
-    losses = race.losses(forecasts, data.log_return, data.rv, data.panel.vol.astype(np.float64), data.horizons)
-    rows = race.compare(losses, data.horizons, _resampling(config), "with_text", "without_text")
-    better = [r for r in rows if r["verdict"] == "better"]
-    sentence = (
-        f"Text improves {len(better)} of {len(rows)} measures beyond its interval."
-        if better
-        else "Text improves no measure beyond its interval."
-    )
-    if config.data.provider == "sample":
-        sentence = "Simulated text: plumbing only. " + sentence
-    return {"sentence": sentence, "rows": rows}
-
-
-def _of_skip(student: FittedStudent) -> Network:
-    return student.skip_network
 
 
 def _training(
@@ -231,8 +194,8 @@ def _summary(run_id: str, evidence: dict[str, Any], training: dict[str, Any], fi
         if g["model"] == "student" and g["against"] == "ewma" and g["measure"] in ("pinball", "qlike")
     ]
     lines.append(evidence["direction"]["sentence"])
-    lines.append(evidence["text_ablation"]["sentence"])
+    lines += [line for line in (evidence["text_ablation"]["sentence"], training["text"]["sentence"]) if line]
     lines.append(universe.sentence(training["universe"]))
-    kept = {key: training[key] for key in ("status", "folds", "universe")}
+    kept = {key: training[key] for key in ("status", "folds", "universe", "text")}
     figures = {"run_id": run_id, "gate": gate, **kept}
     return Summary("train", tuple(lines), figures)

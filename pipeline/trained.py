@@ -84,6 +84,7 @@ def _notes(data: Dataset, each: FittedFold, baseline: dict[str, Any], is_live: b
         "body_weight": student.body_weight,
         "alpha": student.alpha,
         "epochs": student.epochs,
+        "muted": [data.panel.feature_names[i] for i in each.muted],
     }
 
 

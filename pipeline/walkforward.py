@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features import frames
+from features import frames, splits
 from features.panel import Panel, align, load
 from features.splits import Fold
 from models.compact.network import FIELD, Network
@@ -22,6 +22,8 @@ from models.forecasters.student import FittedStudent, Slices, StudentConfig, fit
 from models.scaling import Scaler
 from pipeline import universe
 from pipeline.config import Config
+from pipeline.errors import TooLittleHistoryError
+from pipeline.evidence.significance import Resampling
 from pipeline.store import SOURCES, Lake
 
 Array = npt.NDArray[np.float64]
@@ -55,11 +57,15 @@ class Dataset:
 
 @dataclass(frozen=True)
 class FittedFold:
-    """One fold: its slices, its scaler (fitted on its training rows) and its student."""
+    """One fold: its slices, its scaler (fitted on its training rows) and its student.
+
+    muted: positions of the features that it may not use; its weights on them are zero.
+    """
 
     fold: Fold
     scaler: Scaler
     student: FittedStudent
+    muted: tuple[int, ...] = ()
 
 
 def read(lake: Lake, config: Config) -> Dataset:
@@ -78,6 +84,31 @@ def read(lake: Lake, config: Config) -> Dataset:
     known_after = universe.known_after(config, panel.tickers.tolist(), pd.DatetimeIndex(panel.sessions), held)
     purge = max(config.purge, *known_after)
     return Dataset(panel, horizons, log_return, rv, z, rv / vol**2, known_after, purge)
+
+
+def folds(data: Dataset, config: Config) -> list[Fold]:
+    """The walk-forward of the `[splits]` section.
+
+    Raises:
+        TooLittleHistoryError: no test year has enough training sessions before it.
+    """
+    first = config.splits.first_test
+    try:
+        return splits.walk_forward(
+            data.panel.sessions,
+            config.splits.min_train_sessions,
+            config.splits.validation_sessions,
+            data.purge,
+            config.splits.embargo,
+            None if first is None else np.datetime64(first),
+        )
+    except ValueError as error:
+        raise TooLittleHistoryError(f"{error}; ingest more history or lower splits.min_train_sessions") from None
+
+
+def live_fold(data: Dataset, config: Config) -> Fold:
+    """The last fit, on every label that is known."""
+    return splits.live_fold(len(data.panel.sessions), config.splits.validation_sessions, data.purge)
 
 
 def table_versions(lake: Lake) -> dict[str, int]:
@@ -107,23 +138,53 @@ def student_config(config: Config) -> StudentConfig:
     )
 
 
+def resampling(config: Config) -> Resampling:
+    """The `[evidence]` section as the way to resample."""
+    e = config.evidence
+    return Resampling(e.confidence, e.gate_level, e.resamples, e.block_sessions, e.min_blocks, config.models.seed)
+
+
 def fit_folds(
-    data: Dataset, folds: list[Fold], config: StudentConfig, progress: Callable[[int], None] = lambda done: None
+    data: Dataset,
+    folds: list[Fold],
+    config: StudentConfig,
+    progress: Callable[[int], None] = lambda done: None,
+    muted: Mapping[str, tuple[int, ...]] | None = None,
 ) -> list[FittedFold]:
-    """Fit every fold on its own past."""
+    """Fit every fold on its own past.
+
+    Args:
+        data: features and outcomes. folds: where each trains and tests. config: of the student.
+        progress: called with the number of folds that are done.
+        muted: fold name -> positions of features that it may not use. It is trained as if they were missing
+            everywhere and its weights on them are exactly zero: the list of features stays that of the others,
+            and nothing has to be masked when it forecasts.
+    """
     fitted = []
     for done, fold in enumerate(folds):
         progress(done)
         seen = np.isfinite(data.panel.vol[:, : fold.train_end])
         scaler = Scaler.fit(data.panel.x[:, : fold.train_end][seen])
         slices = Slices(fold.fit_end, fold.validation_start, fold.train_end)
-        end = fold.train_end
-        student = fit_student(
-            scaler.transform(data.panel.x[:, :end]), data.z[:, :end], data.relative_variance[:, :end], slices, config
-        )
-        fitted.append(FittedFold(fold, scaler, student))
+        end, silent = fold.train_end, (muted or {}).get(fold.name, ())
+        x = scaler.transform(data.panel.x[:, :end])
+        x[..., list(silent)] = 0
+        student = fit_student(x, data.z[:, :end], data.relative_variance[:, :end], slices, config)
+        network, skip = deaf(student.network, silent), deaf(student.skip_network, silent)
+        fitted.append(FittedFold(fold, scaler, replace(student, network=network, skip_network=skip), silent))
     progress(len(folds))
     return fitted
+
+
+def deaf(network: Network, silent: tuple[int, ...]) -> Network:
+    """The network with no weight on the features `silent`: whatever they hold, its outputs are the same."""
+    if not silent:
+        return network
+    first = network.conv_weight[0].copy()
+    first[:, np.isin(network.body_features, silent)] = 0
+    skip = network.skip_weight.copy()
+    skip[list(silent)] = 0
+    return replace(network, conv_weight=(first, *network.conv_weight[1:]), skip_weight=skip)
 
 
 def forecast_folds(data: Dataset, fitted: list[FittedFold], network_of: Callable[[FittedStudent], Network]) -> Forecast:

@@ -1,4 +1,4 @@
-"""sentiment: train a text classifier from labelled headlines, and see what each text scorer is worth."""
+"""sentiment: train a text classifier, see what each text scorer is worth, and what text adds to the forecast."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ Labels = Annotated[
 def register(app: typer.Typer) -> None:
     """Add this group's commands."""
     sentiment = typer.Typer(
-        help="Train a text classifier, and judge text scorers on labelled headlines.", no_args_is_help=True
+        help="Train a text classifier, judge text scorers, and measure what text adds.", no_args_is_help=True
     )
     sentiment.command()(train)
     sentiment.command()(card)
+    sentiment.command()(ablation)
     app.add_typer(sentiment, name="sentiment")
 
 
@@ -73,3 +74,18 @@ def card(
     from pipeline import sentiment as stage
 
     run_stage(lambda settings, progress: stage.run_card(settings, labels, progress), config, set_, json, verbose)
+
+
+def ablation(
+    config: ConfigFile = None,
+    set_: Overrides = None,
+    json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """What the headlines add to the forecast of scale and of direction, out of sample, with intervals.
+
+    Example: tradewind sentiment ablation --json
+    """
+    from pipeline import ablation as stage
+
+    run_stage(stage.run, config, set_, json, verbose)

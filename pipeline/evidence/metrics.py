@@ -37,6 +37,12 @@ def brier(actual: Array, p_up: Array) -> Array:
     return np.where(np.isnan(actual), np.nan, (p_up - (actual > 0)) ** 2)
 
 
+def log_loss(actual: Array, p_up: Array) -> Array:
+    """-ln of the chance that was given to what happened; p_up is kept 1e-6 from 0 and 1."""
+    chance = np.clip(np.where(actual > 0, p_up, 1 - p_up), 1e-6, 1.0)
+    return np.where(np.isnan(actual), np.nan, -np.log(chance))
+
+
 def hit(actual: Array, p_up: Array) -> Array:
     """1 where the side of p_up (above .5 is up) is the side of the return, else 0."""
     return np.where(np.isnan(actual) | np.isnan(p_up), np.nan, ((p_up > 0.5) == (actual > 0)).astype(np.float64))

@@ -7,7 +7,7 @@ overlapping horizons and clustered volatility do not pretend to be independent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +82,18 @@ class Resamples:
         """The mean of one series over all cells, and its interval."""
         low, high = np.quantile(self._means[:, self._at[name]], self._tails())
         return float(self._point[self._at[name]]), float(low), float(high)
+
+    def statistic(self, of: Callable[[Mapping[str, Array]], Array]) -> tuple[float, float, float]:
+        """A function of the series' means, and its interval.
+
+        Args:
+            of: name -> (R,) means to (R,) values, element by element.
+        """
+        drawn, point = (
+            {name: means[:, at] for name, at in self._at.items()} for means in (self._means, self._point[None])
+        )
+        low, high = np.quantile(of(drawn), self._tails())
+        return float(of(point)[0]), float(low), float(high)
 
     def gain(self, pairs: list[tuple[str, str]]) -> Gain:
         """The gain of (model, against), in percent; of several pairs, the mean of their gains."""

@@ -16,8 +16,6 @@ MODEL_LABELS = {
     "student": "Student network",
     "int8": "Int8 student",
     "always_up": "Always up",
-    "with_text": "With text",
-    "without_text": "Without text",
 }
 
 STRATEGY_LABELS = {

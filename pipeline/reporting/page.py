@@ -10,7 +10,7 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.reporting import equality, forecast, provenance, quality, strategy, strategy_charts, verdict
+from pipeline.reporting import equality, forecast, provenance, quality, strategy, strategy_charts, text, verdict
 from pipeline.reporting.charts import Chart
 from pipeline.reporting.formats import Table, model_label
 from pipeline.reporting.inputs import Inputs
@@ -143,17 +143,14 @@ def _equality(inputs: Inputs) -> Section:
 
 
 def _direction(inputs: Inputs) -> Section:
-    ablation = quality.ablation_table(inputs)
-    text = str(inputs.evidence["text_ablation"]["sentence"])
-    if inputs.simulated and "plumbing only" not in text:
-        text = f"Simulated text: plumbing only. {text}"
+    folded = (("Text against no text", text.lift_table(inputs)), ("Where text is used", text.decisions_table(inputs)))
     return Section(
         "direction",
         "Direction, and what the text adds",
         "Direction and text",
-        lead=(str(inputs.evidence["direction"]["sentence"]), text),
+        lead=(str(inputs.evidence["direction"]["sentence"]), *text.sentences(inputs)),
         tables=(quality.direction_table(inputs),),
-        folded=(("Text against no text", ablation),) if ablation else (),
+        folded=tuple((title, table) for title, table in folded if table),
     )
 
 

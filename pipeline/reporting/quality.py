@@ -1,4 +1,4 @@
-"""Forecast quality beside every baseline; direction; what the text adds."""
+"""Forecast quality beside every baseline; direction."""
 
 from __future__ import annotations
 
@@ -195,9 +195,3 @@ def direction_table(inputs: Inputs) -> Table:
         inputs.evidence["direction"]["rows"],
         cell,
     )
-
-
-def ablation_table(inputs: Inputs) -> Table | None:
-    """What the text features add, if it was measured."""
-    rows = inputs.evidence["text_ablation"].get("rows") or []
-    return gains_table(rows, "With text features against without.") if rows else None

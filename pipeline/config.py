@@ -11,19 +11,14 @@ import datetime as dt
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
+from pipeline.config_features import Features, Section, Sentiment
 from pipeline.errors import ConfigError
 
 DEFAULT_FILE = "tradewind.toml"
-
-
-class Section(BaseModel):
-    """One table of the file: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Feed(Section):
@@ -132,44 +127,6 @@ class Universe(Section):
         if isinstance(value, bool | int | float):  # pydantic would read seconds since 1970
             raise ValueError("expected a date, like 2010-01-01")
         return value
-
-
-Family = Literal[
-    "returns", "momentum", "volatility", "range", "gap", "market", "beta", "volume", "drawdown", "rank", "calendar",
-    "sentiment",
-]  # fmt: skip
-
-
-class Features(Section):
-    """Which features the table holds."""
-
-    families: tuple[Family, ...] = Field(
-        get_args(Family), description="families of features, in the order of the table; see FEATURES.md"
-    )
-    chosen: tuple[str, ...] = Field(
-        (), description='exactly these features, in this order, like ["log_vol", "ret_5"]; empty = all of the families'
-    )
-    own: tuple[str, ...] = Field(
-        (), description='your own families, like ["my_features.py:my_family"]; FILE.py from the directory of this file'
-    )
-
-    @field_validator("families", "chosen", "own")
-    @classmethod
-    def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        twice = next((name for name in value if value.count(name) > 1), None)
-        if twice is not None:
-            raise ValueError(f"{twice} is named twice")
-        return value
-
-
-class Sentiment(Section):
-    """How a headline becomes positive, neutral or negative."""
-
-    scorer: Literal["trained", "textblob", "vader"] = Field(
-        "trained", description="what gives a class: trained (by tradewind sentiment train), textblob or vader"
-    )
-    threshold: float = Field(0.1, gt=0, lt=1, description="TextBlob's polarity that makes positive; -that, negative")
-    require_lift: bool = Field(False, description="use text only where it is shown to improve the forecast")
 
 
 class Target(Section):
@@ -410,6 +367,11 @@ def _anchored(config: Config, base: Path) -> Config:
         "news": tuple(str(base / p) for p in data.news),
     }
     members = {} if universe.members is None else {"members": base / universe.members}
+    own = {"own": tuple(str(base / name) for name in config.features.own)}
     return config.model_copy(
-        update={"data": data.model_copy(update=anchored), "universe": universe.model_copy(update=members)}
+        update={
+            "data": data.model_copy(update=anchored),
+            "universe": universe.model_copy(update=members),
+            "features": config.features.model_copy(update=own),
+        }
     )

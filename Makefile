@@ -11,7 +11,7 @@ help:
 	@echo "make test    lint, then every test"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make format  let ruff rewrite the code"
-	@echo "make docs    write CONFIG.md from the configuration models"
+	@echo "make docs    write CONFIG.md and FEATURES.md from the code"
 	@echo "make clean   remove the environment and everything built"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -40,6 +40,7 @@ format: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python -m pipeline.config_text > CONFIG.md
+	$(BIN)/python -m pipeline.features_text > FEATURES.md
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

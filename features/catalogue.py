@@ -10,8 +10,6 @@ from typing import NamedTuple
 
 from features import news
 
-ATTRIBUTES = ("name", "family", "formula", "warm_up", "missing", "source")
-
 
 class Feature(NamedTuple):
     """One column of the feature table.
@@ -39,7 +37,7 @@ NOTATION = (
     "m = mean r of the universe's members, w = EWMA volatility of m, mean_n, sum_n, rms_n, std_n, var_n, cov_n over "
     "the last n sessions, ln = natural logarithm; a ratio inside ln is at least e^-5 in rows marked *."
 )
-WINDOW = "fewer than 4/5 of the window's sessions have a bar"
+WINDOW = "short window"
 RISK_METRICS = "RiskMetrics 1996"
 
 

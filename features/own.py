@@ -1,9 +1,4 @@
-"""A user's own features: functions of `Wide`, called year by year under the anchoring rule, their answers checked.
-
-def my_family(prices: Wide) -> dict[str, pd.DataFrame]:
-    fast, slow = (prices.returns.rolling(n, min_periods=n).mean() for n in (10, 50))
-    return {"my_cross": (fast - slow) / prices.returns.rolling(50, min_periods=50).std()}
-"""
+"""A user's own features: functions of `Wide`, called year by year under the anchoring rule, their answers checked."""
 
 from __future__ import annotations
 
@@ -18,6 +13,18 @@ from features.prices import Wide
 from features.trailing import Array
 
 UserFamily = Callable[[Wide], Mapping[str, pd.DataFrame]]
+
+EXAMPLE = """\
+import pandas as pd
+from features.prices import Wide
+
+
+def my_family(prices: Wide) -> dict[str, pd.DataFrame]:
+    r = prices.returns
+    fast, slow = (r.rolling(n, min_periods=n).mean() for n in (10, 50))
+    return {"my_cross": (fast - slow) / r.rolling(50, min_periods=50).std()}
+"""
+"""A module with a family of one feature."""
 
 
 class FeatureError(ValueError):

@@ -6,7 +6,8 @@ import datetime as dt
 import json
 import re
 
-from pipeline.config import Config, Section, sections
+from pipeline.config import Config, sections
+from pipeline.config_features import Section
 
 
 def starter(config: Config) -> str:

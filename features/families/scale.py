@@ -63,7 +63,8 @@ def range_family(bars: Bars) -> dict[str, Array]:
 
 def parkinson(bars: Bars, n: int) -> Array:
     """(N, keep) ln of Parkinson's volatility over v."""
-    return log_ratio(bars.spreads.rms(n) / math.sqrt(4 * math.log(2)), bars.v)
+    spread = bars.now(bars.up - bars.down) if n == 1 else bars.spreads.rms(n)
+    return log_ratio(spread / math.sqrt(4 * math.log(2)), bars.v)
 
 
 def _yang_zhang(bars: Bars, n: int) -> Array:

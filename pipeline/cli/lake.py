@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import ConfigFile, Json, Overrides, Verbose, run_stage
+from pipeline.cli.options import ConfigFile, Json, Overrides, Verbose, print_summary, run_stage
 
 Limit = Annotated[int, typer.Option("--limit", min=1, help="Most rows to show.")]
 Out = Annotated[Path | None, typer.Option("--out", help="A CSV file for all of them.")]
@@ -37,6 +37,7 @@ def ingest(config: ConfigFile = None, set_: Overrides = None, json: Json = False
 
 def features(
     out: Annotated[Path | None, typer.Option("--out", help="Also write the scorer's .npz, .csv or .parquet.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Show every shipped feature and compute nothing.")] = False,
     config: ConfigFile = None,
     set_: Overrides = None,
     json: Json = False,
@@ -47,8 +48,11 @@ def features(
     Example: tradewind features --out features.npz
     """
     from pipeline import featurize as stage
+    from pipeline.features_text import listing
 
-    if out is None:
+    if list_:
+        print_summary(listing(), json)
+    elif out is None:
         run_stage(stage.run, config, set_, json, verbose)
     else:
         run_stage(lambda settings, progress: stage.run_and_write(settings, progress, out), config, set_, json, verbose)

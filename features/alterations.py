@@ -74,8 +74,8 @@ def perturbed(world: World, cut: pd.Timestamp, generator: np.random.Generator) -
 
 
 def dropped(world: World, cut: pd.Timestamp, generator: np.random.Generator) -> World:
-    """Half of the later bars are missing."""
-    keep = (world.prices["known_at"] <= cut).to_numpy() | (generator.random(len(world.prices)) < 0.5)
+    """One later bar in ten is missing."""
+    keep = (world.prices["known_at"] <= cut).to_numpy() | (generator.random(len(world.prices)) < 0.9)
     return world._replace(prices=world.prices[keep].reset_index(drop=True))
 
 
@@ -159,6 +159,13 @@ def news_added(world: World, cut: pd.Timestamp, generator: np.random.Generator) 
     return world._replace(news=pd.concat([world.news, rows], ignore_index=True))
 
 
+def everything(world: World, cut: pd.Timestamp, generator: np.random.Generator) -> World:
+    """Later figures multiplied by random factors, later headlines changed, and new ones."""
+    for alter in (perturbed, news_changed, news_added):
+        world = alter(world, cut, generator)
+    return world
+
+
 ALTERATIONS = (
     Alteration("perturbed", "prices", perturbed),
     Alteration("dropped", "prices", dropped),
@@ -170,4 +177,6 @@ ALTERATIONS = (
     Alteration("added", "news", news_added),
     Alteration("removed", "news", news_removed),
 )
-"""All of them, in the order in which a leak is attributed."""
+"""One by one, in the order in which a leak is attributed."""
+EVERYTHING = Alteration("altered", "prices and news", everything)
+"""At once, where every run is dear."""

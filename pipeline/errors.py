@@ -63,6 +63,10 @@ class StoreError(TradewindError):
     """The lake cannot be read or written."""
 
 
+class LookAheadError(TradewindError):
+    """The look-ahead audit did not pass; its table has been printed."""
+
+
 class ServerError(TradewindError):
     """The flow server did not start or answer."""
 

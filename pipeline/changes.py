@@ -25,9 +25,10 @@ _YEARS_OF_PRICES: Final = """
         count(*) || ' ' || max(seen) || ' ' || sum(seen % 1000000007) AS told
     FROM (SELECT year, CAST(ingested_at AS BIGINT) AS seen FROM t) GROUP BY year
 """
+# At midnight of January 1 it is known in time for a session that ends then.
 _YEARS_OF_NEWS: Final = """
-    SELECT CAST(CAST(date_part('year', known_at) AS INT) AS VARCHAR) AS of, CAST(count(*) AS VARCHAR) AS told
-    FROM t GROUP BY 1
+    SELECT CAST(year AS VARCHAR) AS of, CAST(count(*) AS VARCHAR) AS told
+    FROM (SELECT CAST(date_part('year', known_at - INTERVAL '1 microsecond') AS INT) AS year FROM t) GROUP BY year
 """
 
 

@@ -78,6 +78,7 @@ class Classifier:
         shares: (3,) of the training labels.
         trained_on: sorted fingerprints of the training texts.
         source: what the labels are called, like "headlines.csv".
+        known_until: the last date, like "2012-12-31", of what its labels were made of; '' where they tell no outcome.
     """
 
     kind: Kind
@@ -90,6 +91,7 @@ class Classifier:
     shares: Floats = field(default_factory=lambda: np.full(len(CLASSES), 1 / len(CLASSES)))
     trained_on: npt.NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
     source: str = ""
+    known_until: str = ""
 
     def probabilities(self, texts: Sequence[str], by_lexicons: Floats | None = None) -> Floats:
         """(n, 3) probabilities of CLASSES, rows summing to 1; equal texts are scored once.

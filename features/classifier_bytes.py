@@ -47,6 +47,8 @@ def dumps(classifier: Classifier) -> bytes:
         "classes": CLASSES,
         "temperature": classifier.temperature,
     }
+    if classifier.known_until:
+        manifest["known_until"] = classifier.known_until
     manifest["sha256"] = _checksum(manifest, stored)
     held = np.frombuffer(json.dumps(manifest, sort_keys=True).encode(), dtype=np.uint8)
     out = io.BytesIO()
@@ -84,6 +86,7 @@ def loads(content: bytes) -> Classifier:
         stored["shares"],
         stored["trained_on"],
         manifest["source"],
+        manifest.get("known_until", ""),
     )
     terms = len(found.words) + len(found.letters)
     fits = (

@@ -59,6 +59,11 @@ CATALOGUE: Final[tuple[tuple[str, str, str], ...]] = (
 )  # fmt: skip
 """Name, formula, source of each feature. All are known when the session decides, need no warm-up, are never NaN."""
 NAMES: Final = tuple(name for name, _, _ in CATALOGUE)
+SCORED: Final = (
+    "chance_negative", "chance_neutral", "chance_positive", "negative_share", "positive_share",
+    "tone_mean", "tone_dispersion", "tone_decay_5", "market_tone", "market_dispersion",
+)  # fmt: skip
+"""Those that are made of what the scorer in use says."""
 
 
 class News(NamedTuple):

@@ -16,8 +16,10 @@ import pandas as pd
 
 from features import actions, members, table
 from features.bars import Bars
+from features.classifier import Classifier
+from features.news import SCORED
 from features.own import UserFamily
-from features.panel import rows_of
+from features.panel import Panel, rows_of
 from features.table import FEATURES, SENTIMENT
 from features.targets import label_rows, targets
 from features.tone import Scorer
@@ -109,6 +111,7 @@ def _group(
     lead, threshold = config.universe.decision_lead_minutes, config.sentiment.threshold
     news = table.News(sources.headlines, closes, lead, threshold, sources.makers.scorer)
     panel = table.build(bars, news, config.features.families, sources.makers.own, config.features.chosen, first)
+    _forget(panel, sources.makers.scorer)
     labels = targets(bars, config.target.horizons, config.target.interval)
     since = len(bars.sessions) - len(panel.sessions)
     vol = np.full(bars.inside.shape, np.nan, dtype=np.float32)
@@ -118,6 +121,15 @@ def _group(
         vol[:, since - before.keep : since] = before.v
     vol[~bars.inside] = np.nan
     return rows_of(panel, bars.inside[:, since:]), label_rows(labels, bars, vol, config.target.horizons)
+
+
+def _forget(panel: Panel, scorer: Scorer) -> None:
+    """Leave missing what a scorer says of sessions whose outcomes it may have been trained on."""
+    until = scorer.known_until if isinstance(scorer, Classifier) else ""
+    if until:
+        learned = panel.sessions <= np.datetime64(until)
+        columns = [i for i, name in enumerate(panel.feature_names) if name in SCORED]
+        panel.x[:, learned[:, None] & np.isin(np.arange(panel.x.shape[-1]), columns)] = np.nan
 
 
 def _dates(calendar: str, rows: pd.DataFrame, sources: Sources, first: int | None) -> pd.Series:

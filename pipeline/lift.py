@@ -89,8 +89,9 @@ def learns_text(panel: Panel, fold: Fold) -> bool:
     """Whether any sentiment feature changes within the training slice: else it holds no headline."""
     text = panel.x[:, : fold.train_end, list(text_columns(panel))]
     seen = text[np.isfinite(panel.vol[:, : fold.train_end])]
-    seen = seen[np.isfinite(seen).all(-1)]
-    return bool(len(seen) and (seen != seen[0]).any())
+    missing = ~np.isfinite(seen)
+    highest, lowest = (np.where(missing, bound, seen).T for bound in (-np.inf, np.inf))
+    return bool(len(seen) and any(high.max() > low.min() for high, low in zip(highest, lowest, strict=True)))
 
 
 def card(config: Config, lake: Lake, data: Dataset, losses: dict[str, Array] | None) -> dict[str, Any]:

@@ -7,9 +7,10 @@ learned from neither.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ import numpy.typing as npt
 from features import lexicon, sentiment
 from features.classifier import CLASSES, Classifier, Kind, TrainingError, out_of_fold, train
 from pipeline.config import Config
+from pipeline.distant import from_moves
 from pipeline.errors import DataError, UsageError
 from pipeline.evidence.text_card import Card, card, judge
 from pipeline.labelled import Labelled, bundled, classifier_in_use, read_labels, write_classifier
+from pipeline.store import Lake
 from pipeline.summary import Progress, Summary, silent
 
 MOST_SHOWN = 10
@@ -92,6 +95,7 @@ def run_train(
     out: Path | None = None,
     kind: Kind = "logistic",
     progress: Progress = silent,
+    until: dt.date | None = None,
 ) -> Summary:
     """Train on a label file, judge the training out of fold, and on a foreign file if there is one; keep both.
 
@@ -102,17 +106,22 @@ def run_train(
         out: where to write classifier.npz and card.json; None for `artifacts/sentiment`, from where features take it.
         kind: which classifier.
         progress: called as work goes on.
+        until: label the lake's headlines by the moves that followed and had ended by then (pipeline/distant.py),
+            instead of reading a file.
 
     Raises:
-        UsageError: a file cannot be read, or the directory not be written.
-        DataError: the labels cannot train a classifier.
+        UsageError: a file cannot be read, the directory not be written, or both labels and until are given.
+        DataError: the labels cannot train a classifier, or no headline has an outcome that was known by then.
+        StoreError: the lake has no targets yet.
     """
-    held = bundled() if labels is None else read_labels(labels)
+    if until is not None and labels is not None:
+        raise UsageError(f"labels come from {labels} or from moves until {until}, not from both; leave one out")
+    held = _labels(config, labels, until)
     foreign = None if transfer is None else read_labels(transfer)
     progress("training out of fold", 0, 3)
     cards = _in_domain(config, held, kind)
     progress("training on everything", 1, 3)
-    trained = _trained(held, kind)
+    trained = replace(_trained(held, kind), known_until="" if until is None else until.isoformat())
     progress("judging", 2, 3)
     if foreign is not None:
         cards += _foreign(config, foreign, trained)
@@ -121,7 +130,13 @@ def run_train(
     figures = _figures(cards, [held, foreign] if foreign else [held]) | {"classifier": str(file), "kind": kind}
     _write_card(figures, directory / "card.json")
     progress("judging", 3, 3)
-    lines = [f"trained on {len(held.texts):,} texts of {held.name}, written to {file}", "", *_table(cards)]
+    lines = [f"trained on {len(held.texts):,} texts of {held.name}, written to {file}"]
+    if until is not None:
+        lines.append(
+            f"its labels are outcomes: what it says of sessions up to {until} is left missing by tradewind features, "
+            "and the figures below are of the same years as the training"
+        )
+    lines += ["", *_table(cards)]
     return Summary("sentiment train", tuple(lines + _rejected([held, foreign])), figures)
 
 
@@ -151,6 +166,12 @@ def run_card(config: Config, labels: Path | None, progress: Progress = silent) -
     progress("training out of fold", 2, 2)
     figures = _figures(cards, [held]) | {"notes": notes}
     return Summary("sentiment card", (*_table(cards), *notes, *_rejected([held])), figures)
+
+
+def _labels(config: Config, labels: Path | None, until: dt.date | None) -> Labelled:
+    if until is not None:
+        return from_moves(config, Lake.of(config.data), until)
+    return bundled() if labels is None else read_labels(labels)
 
 
 def _trained(held: Labelled, kind: Kind) -> Classifier:

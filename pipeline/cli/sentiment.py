@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -41,6 +42,12 @@ def train(
         Path | None, typer.Option("--out", metavar="DIR", help="Where to; default: sentiment/ of the artifacts.")
     ] = None,
     kind: Annotated[str, typer.Option("--kind", help="logistic or naive_bayes (TextBlob's).")] = "logistic",
+    from_moves: Annotated[
+        bool, typer.Option("--from-moves", help="Label the lake's headlines by the moves that followed.")
+    ] = False,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="DATE", help="With --from-moves: last day a move may end.")
+    ] = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     json: Json = False,
@@ -56,7 +63,13 @@ def train(
 
     if kind not in KINDS:
         raise UsageError(f"--kind {kind!r}: use {' or '.join(KINDS)}")
-    work = partial(stage.run_train, labels=labels, transfer=transfer, out=out, kind=kind)
+    if from_moves != (until is not None):
+        raise UsageError("--from-moves and --until go together, like --from-moves --until 2012-12-31")
+    try:
+        last = None if until is None else dt.date.fromisoformat(until)
+    except ValueError:
+        raise UsageError(f"--until {until!r}: use a date like 2012-12-31") from None
+    work = partial(stage.run_train, labels=labels, transfer=transfer, out=out, kind=kind, until=last)
     run_stage(lambda settings, progress: work(settings, progress=progress), config, set_, json, verbose)
 
 

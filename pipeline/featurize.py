@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from features.own import FeatureError
 from features.panel import KEYS, load
 from pipeline import changes, feature_years, universe
 from pipeline.config import Config
-from pipeline.errors import DataError, TooLittleHistoryError, UsageError
+from pipeline.errors import ConfigError, DataError, TooLittleHistoryError, UsageError
 from pipeline.store import SOURCES, Lake
 from pipeline.summary import Progress, Summary, silent
 
@@ -36,6 +37,7 @@ def run(config: Config, progress: Progress = silent, everything: bool = False) -
         everything: compute all years again, whether anything changed or not.
 
     Raises:
+        ConfigError: a chosen feature is unknown, or an own one cannot be used.
         TooLittleHistoryError: no ticker has `universe.min_sessions` sessions.
         DataError: a calendar is unknown, the file of members cannot be used, or none of its tickers has prices.
         StoreError: nothing has been ingested.
@@ -118,7 +120,10 @@ def _update(
     progress("reading prices and news", 1, 4)
     sources = feature_years.read(config, lake, wanted, spells, makers, first)
     progress("computing features", 2, 4)
-    feature_rows, target_rows = feature_years.compute(config, sources, first)
+    try:
+        feature_rows, target_rows = feature_years.compute(config, sources, first)
+    except FeatureError as error:
+        raise ConfigError(f"[features]: {error}") from error
     if first is None and feature_rows.empty:
         raise DataError(f"{config.universe.members}: no ticker of it has a price while it is a member")
     progress("writing features and targets", 3, 4)

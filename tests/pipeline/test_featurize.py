@@ -13,7 +13,7 @@ from features.bars import Bars
 from features.prices import FAMILIES
 from pipeline import featurize
 from pipeline.config import Config
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.store import Lake
 from tests.pipeline.universe_fixture import days_of, lake_of, prices_on, under
 
@@ -189,3 +189,40 @@ def test_every_group_is_computed_as_if_it_were_alone(small_config: Config, tmp_p
             both = [lake.read(name, f"ticker IN ({tickers})", keys) for lake in (mixed, alone)]
             pd.testing.assert_frame_equal(*both, check_exact=True)
             assert len(both[0]) > 300
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("chosen", r"^\[features\]: unknown feature 'my_cros'; did you mean my_cross\?"),
+        ("own", r"^\[features\]: own features mine.py:clash: 'ret_5' is the name of a shipped feature"),
+    ],
+)
+def test_features_that_cannot_be_made_are_errors_of_the_configuration(
+    small_config: Config, small_lake: Lake, tmp_path: Path, key: str, reason: str
+) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "def fine(prices):\n    return {'my_cross': prices.returns}\n\n\n"
+        "def clash(prices):\n    return {'ret_5': prices.returns}\n"
+    )
+    asked = {
+        "own": (f"{mine}:{'clash' if key == 'own' else 'fine'}",),
+        "chosen": ("my_cros",) if key == "chosen" else (),
+    }
+    features = small_config.features.model_copy(update=asked)
+    with pytest.raises(ConfigError, match=reason):
+        featurize.run(small_config.model_copy(update={"features": features}))
+
+
+def test_chosen_and_own_features_are_the_columns_in_order(
+    small_config: Config, small_lake: Lake, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text("def family(prices):\n    return {'my_move': prices.returns * 2}\n")
+    asked = {"own": (f"{mine}:family",), "chosen": ("log_vol", "my_move", "ret_1")}
+    featurize.run(small_config.model_copy(update={"features": small_config.features.model_copy(update=asked)}))
+    rows = small_lake.read("features", order_by="ticker, session")
+    assert list(rows.columns) == ["ticker", "session", "vol", "observed", "log_vol", "my_move", "ret_1"]
+    known = rows["vol"].notna()  # `ret_1` needs it, a move does not
+    np.testing.assert_allclose(rows["my_move"][known], (2 * rows["ret_1"] * rows["vol"])[known], rtol=1e-5)

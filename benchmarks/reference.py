@@ -29,7 +29,7 @@ def price_features(rows: pd.DataFrame, sessions: pd.DatetimeIndex, members: pd.D
         sessions: (T,) the exchange's sessions.
         members: (T, N) bool, sessions x tickers; what the market and the ranks are made of. None = all.
     """
-    bars = rows.assign(total=adjust(rows).close).sort_values(["ticker", "session"])
+    bars = rows.assign(gross=adjust(rows).gross).sort_values(["ticker", "session"])
     own = bars.groupby("ticker").apply(lambda one: _own(_series(one, sessions))).rename_axis(["ticker", "session"])
     own["member"] = True if members is None else members.T.stack().reindex(own.index, fill_value=False)
     market = _market(own, sessions)
@@ -41,13 +41,11 @@ def price_features(rows: pd.DataFrame, sessions: pd.DatetimeIndex, members: pd.D
 def _series(bars: pd.DataFrame, sessions: pd.DatetimeIndex) -> SimpleNamespace:
     """One ticker on the exchange's sessions: r, path, the bar's ratios to its close, v and the gap."""
     traded = bars.set_index("session")
-    r = np.log(traded["total"]).diff()
-    year = traded.index.year.to_series(index=traded.index)
-    r = r.where(year - year.shift() <= 1)
+    r = _grid(np.log(traded["gross"]))
     on = traded.reindex(sessions)
     s = SimpleNamespace(r=r.reindex(sessions), close=on["close"], volume=on["volume"].where(on["volume"] > 0))
     s.path = r.fillna(0).cumsum().reindex(sessions)
-    s.up, s.down, s.day = (np.log(on[name] / on["close"]) for name in ("high", "low", "open"))
+    s.up, s.down, s.day = (_grid(np.log(on[name] / on["close"])) for name in ("high", "low", "open"))
     s.gap = s.r + s.day
     s.v = _vol(s.r)
     s.session = traded.index.to_series().reindex(sessions)
@@ -57,7 +55,7 @@ def _series(bars: pd.DataFrame, sessions: pd.DatetimeIndex) -> SimpleNamespace:
 def _own(s: SimpleNamespace) -> pd.DataFrame:
     """What a ticker's own bars tell; the columns that start with _ are for what needs the others too."""
     found = _returns(s) | _momentum(s) | _volatility(s) | _range(s) | _gap(s) | _volume(s) | _drawdown(s) | _calendar(s)
-    found |= {"vol": s.v, "_r": s.r}
+    found |= {"vol": s.v, "_r": s.r, "_var_60": _var(s.r, 60, ddof=0)}
     return pd.DataFrame(found)[s.close.notna()]
 
 
@@ -66,17 +64,18 @@ def _returns(s: SimpleNamespace) -> dict[str, pd.Series]:
 
 
 def _momentum(s: SimpleNamespace) -> dict[str, pd.Series]:
-    gain, loss = (moved.ewm(alpha=1 / 14, ignore_na=True).mean() for moved in (s.r.clip(lower=0), -s.r.clip(upper=0)))
+    gain, loss = (_wilder(moved) for moved in (s.r.clip(lower=0), -s.r.clip(upper=0)))
     path = s.path.dropna()
+    number = pd.Series(np.arange(1, len(path) + 1), path.index)
     macd = path.ewm(span=12, adjust=False).mean() - path.ewm(span=26, adjust=False).mean()
     signal = macd.ewm(span=9, adjust=False).mean()
     high, low = _highest(s.path + s.up, 14), _lowest(s.path + s.down, 14)
     return {
         "mom_250_20": _mean(s.r.shift(20), 230) * math.sqrt(230) / s.v,
-        "rsi_14": 2 * gain / (gain + loss) - 1,
-        "macd": macd / s.v,
-        "macd_hist": (macd - signal) / s.v,
-        "boll_20": (s.path - _mean(s.path, 20)) / (2 * _std(s.path, 20)),
+        "rsi_14": ((gain - loss) / (gain + loss)).mask(gain + loss == 0, 0.0),
+        "macd": macd.where(number > 26) / s.v,
+        "macd_hist": (macd - signal).where(number > 34) / s.v,
+        "boll_20": (s.path - _mean(s.path, 20)) / (2 * _std(s.path, 20, ddof=0)),
         "stoch_14": 2 * (s.path - low) / (high - low) - 1,
     }
 
@@ -105,14 +104,11 @@ def _range(s: SimpleNamespace) -> dict[str, pd.Series]:
     rogers_satchell = (s.up - s.day) * s.up + (s.down - s.day) * s.down
     found["rs_20"] = _log_ratio(_root(_mean(rogers_satchell, 20)), s.v)
     k = 0.34 / (1.34 + 21 / 19)
-    both = s.gap.notna()
-    overnight, inside = _var(s.gap, 20), _var(s.day.where(both), 20)
-    yang_zhang = overnight + k * inside + (1 - k) * _mean(rogers_satchell.where(both), 20)
+    yang_zhang = _var(s.gap, 20) + k * _var(s.day, 20) + (1 - k) * _mean(rogers_satchell, 20)
     found["yz_20"] = _log_ratio(_root(yang_zhang), s.v)
     before = s.path.ffill().shift()
     true_range = np.maximum(s.path + s.up, before) - np.minimum(s.path + s.down, before)
-    atr = true_range.where(s.r.notna()).ewm(alpha=1 / 14, ignore_na=True).mean()
-    found["atr_14"] = _log_ratio(atr, s.v)
+    found["atr_14"] = _log_ratio(_wilder(true_range.where(s.r.notna())), s.v)
     return found
 
 
@@ -128,28 +124,30 @@ def _gap(s: SimpleNamespace) -> dict[str, pd.Series]:
 
 def _volume(s: SimpleNamespace) -> dict[str, pd.Series]:
     logs = np.log(s.volume)
-    found = {f"volume_z_{n}": (logs - _mean(logs, n)) / _std(logs, n, ddof=1) for n in (20, 60)}
+    found = {f"volume_z_{n}": (logs - _mean(logs, n)) / _std(logs, n) for n in (20, 60)}
     illiquidity = s.r.abs() / (s.close * s.volume)
     return found | {
-        "volume_trend": _mean(logs, 5) - _mean(logs, 60),
-        "volume_vol_20": _std(logs, 20, ddof=1),
+        "volume_trend": (_mean(logs, 5) - _mean(logs, 60)).where(logs.notna()),
+        "volume_vol_20": _std(logs, 20).where(logs.notna()),
         "amihud_20": _log_ratio(_mean(illiquidity, 20), _mean(illiquidity, 250)),
         "volume_ret_20": _correlation(s.r.abs(), logs, 20),
     }
 
 
 def _drawdown(s: SimpleNamespace) -> dict[str, pd.Series]:
-    found = {f"drawdown_{n}": (s.path - _highest(s.path, n)) / (s.v * math.sqrt(n)) for n in (20, 60, 250)}
-    found |= {f"rise_{n}": (s.path - _lowest(s.path, n)) / (s.v * math.sqrt(n)) for n in (20, 60, 250)}
-    since = s.path.rolling(250, min_periods=200).apply(lambda w: len(w) - 1 - np.nanargmax(w), raw=True)
+    found = {}
+    for n in (20, 60, 250):
+        found[f"drawdown_{n}"] = (s.path - _highest(s.path, n)).clip(lower=-5) / (s.v * math.sqrt(n))
+        found[f"rise_{n}"] = (s.path - _lowest(s.path, n)).clip(upper=5) / (s.v * math.sqrt(n))
+    since = s.path.rolling(250, min_periods=200).apply(lambda window: np.nanargmax(window[::-1]), raw=True)
     return found | {"since_high_250": since / 250}
 
 
 def _calendar(s: SimpleNamespace) -> dict[str, pd.Series]:
     dates = s.close.index.to_series()
-    found = {name: (dates.dt.dayofweek == day).astype(float) for day, name in enumerate(WEEKDAYS)}
+    found = {name: (dates.dt.day_of_week == day).astype(float) for day, name in enumerate(WEEKDAYS)}
     third_friday = dates.dt.to_period("M").dt.start_time
-    third_friday += pd.to_timedelta((4 - third_friday.dt.dayofweek) % 7 + 14, unit="D")
+    third_friday += pd.to_timedelta((4 - third_friday.dt.day_of_week) % 7 + 14, unit="D")
     days = (s.session - s.session.ffill().shift()).dt.days
     return found | {
         "days_since": np.log(days.clip(upper=10)),
@@ -168,13 +166,16 @@ def _market(own: pd.DataFrame, sessions: pd.DatetimeIndex) -> pd.DataFrame:
     w = _vol(m)
     spread = inside["_r"].std(ddof=0).reindex(sessions)
     path = m.dropna().cumsum().reindex(sessions)
+    variances = own["_var_60"].where(own["member"]).groupby("session")
+    number = variances.count().where(lambda n: n > 1)
     found = {
         "_m": m,
         "mkt_log_vol": np.log(w),
         "mkt_abs_1": m.abs() / w,
         "mkt_park_5": own[own["member"]].groupby("session")["park_5"].mean().reindex(sessions),
         "dispersion_20": _log_ratio(_rms(spread, 20), w),
-        "mkt_drawdown_250": (path - _highest(path, 250)) / (w * math.sqrt(250)),
+        "mkt_drawdown_250": (path - _highest(path, 250)).clip(lower=-5) / (w * math.sqrt(250)),
+        "corr_avg_60": (_var(m, 60, ddof=0) / variances.mean() - 1 / number) / (1 - 1 / number),
         "mkt_up_share": inside["_r"].agg(lambda r: (r > 0).mean()).reindex(sessions) - 0.5,
     }
     found |= {f"mkt_ret_{n}": _mean(m, n) * math.sqrt(n) / w for n in (1, 20, 60)}
@@ -193,7 +194,7 @@ def _beside(one: pd.DataFrame, market: pd.DataFrame, sessions: pd.DatetimeIndex)
         "beta_60": beta[60],
         "beta_250": beta[250],
         "corr_60": _correlation(r, m, 60),
-        "resid_vol_60": _log_ratio(_root(_var(r, 60) - beta[60] ** 2 * _var(m, 60)), v),
+        "resid_vol_60": _log_ratio(_root(_var(r, 60, ddof=0) - beta[60] ** 2 * _var(m, 60, ddof=0)), v),
         "resid_ret_20": (_mean(r, 20) - beta[60] * _mean(m, 20)) * math.sqrt(20) / v,
     }
     table = pd.DataFrame(found).loc[one.index.get_level_values("session")]
@@ -211,6 +212,11 @@ def _ranks(own: pd.DataFrame) -> pd.DataFrame:
     return scaled.set_axis([f"rank_{name}" for name in of], axis=1)
 
 
+def _grid(logs: pd.Series) -> pd.Series:
+    """Logs are multiples of 2^-40 by definition: equal prices then give equal sums, and ties are ties."""
+    return (logs * 2**40).round() / 2**40
+
+
 def _least(n: int) -> int:
     return -(-n * 4 // 5)
 
@@ -219,12 +225,17 @@ def _mean(series: pd.Series, n: int) -> pd.Series:
     return series if n == 1 else series.rolling(n, min_periods=_least(n)).mean()
 
 
-def _std(series: pd.Series, n: int, ddof: int = 0) -> pd.Series:
-    return series.rolling(n, min_periods=_least(n)).std(ddof=ddof)
+def _std(series: pd.Series, n: int, ddof: int = 1) -> pd.Series:
+    spread = series.rolling(n, min_periods=_least(n)).std(ddof=ddof)
+    return spread.where(spread > 1e-5)
 
 
-def _var(series: pd.Series, n: int) -> pd.Series:
-    return series.rolling(n, min_periods=_least(n)).var()
+def _var(series: pd.Series, n: int, ddof: int = 1) -> pd.Series:
+    return series.rolling(n, min_periods=_least(n)).var(ddof=ddof)
+
+
+def _wilder(series: pd.Series) -> pd.Series:
+    return series.ewm(alpha=1 / 14, ignore_na=True, min_periods=14).mean()
 
 
 def _highest(series: pd.Series, n: int) -> pd.Series:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.forecasters.body import Body
+
 KERNEL = 4
 DILATIONS = (1, 4, 16)
 FIELD = 64
@@ -26,11 +28,13 @@ class TCNConfig:
     horizons: int
 
 
-class TCN(nn.Module):
+class TCN(Body):
     """(B, T, Fb) -> (B, T - 63, H, 4): what the body adds to the skip's location, log-scales and logit.
 
     The head starts at zero: an untrained student is the skip.
     """
+
+    context = FIELD - 1
 
     def __init__(self, config: TCNConfig) -> None:
         super().__init__()

@@ -27,6 +27,10 @@ def my_family(prices: Wide) -> dict[str, pd.DataFrame]:
 """A module with a family of one feature."""
 
 
+MOST = float(np.finfo(np.float32).max)
+"""What is larger, or infinite, cannot be held by the table, and is missing."""
+
+
 class FeatureError(ValueError):
     """Features that cannot be made: a user's function that fails or returns something else, an unknown name."""
 
@@ -101,4 +105,4 @@ def _values(what: str, frame: Any, wide: Any) -> Array:
     if wrong is not None:
         raise FeatureError(f"{what} holds {frame[wrong].dtype} for {wrong}; it must hold numbers, NaN where missing")
     values = frame.to_numpy(dtype=np.float64, na_value=np.nan)
-    return np.where(np.isfinite(values), values, np.nan).T
+    return np.where(np.abs(values) <= MOST, values, np.nan).T

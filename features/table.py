@@ -83,14 +83,14 @@ def build(
     shape = len(bars.tickers), len(sessions)
     ordered: tuple[str, ...] = () if own else names(families, chosen)
     years = np.unique(bars.years[since:])
-    x, vol, end = np.empty((0, 0, 0), dtype=np.float32), np.full(shape, np.nan, dtype=np.float32), 0
+    x, vol, end = np.empty((*shape, len(ordered)), np.float32), np.full(shape, np.nan, np.float32), 0
     for year in years:
         span = bars.span(int(year))
         mine = own_features.compute(span, own, (OBSERVED, *KEYS, *_shipped()))
         if year == years[0]:
             mine_first = tuple(mine)
             ordered = names(families, chosen, mine_first)
-            x = np.empty((*shape, len(ordered)), dtype=np.float32)
+            x = np.empty((*shape, len(ordered)), np.float32)
             text = {name: values[:, since:] for name, values in _sentiment(bars, news, ordered).items()}
         _same_names(mine_first, tuple(mine), int(years[0]), int(year))
         part = slice(end, end + span.keep)
@@ -101,12 +101,9 @@ def build(
 
 def _same_names(before: tuple[str, ...], now: tuple[str, ...], first: int, year: int) -> None:
     if before != now:
-        was, found = (
-            next((name for name in some if name not in other), "none") for some, other in ((before, now), (now, before))
-        )
         raise FeatureError(
-            f"own features gave {found} for {year}, but {was} for {first}; give the same names in the same order, "
-            "whatever the prices"
+            f"own features gave {', '.join(now)} for {year}, but {', '.join(before)} for {first}; give the same names "
+            "in the same order, whatever the prices"
         )
 
 

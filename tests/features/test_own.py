@@ -115,8 +115,13 @@ def test_a_name_given_twice_is_an_error() -> None:
 
 def test_whole_numbers_and_infinities_are_taken() -> None:
     def odd(prices: Wide) -> dict[str, pd.DataFrame]:
-        return {"sign": (prices.returns > 0).astype(int), "huge": prices.returns * np.inf, "is_up": prices.returns > 0}
+        return {
+            "sign": (prices.returns > 0).astype(int),
+            "huge": prices.returns * np.inf,
+            "large": prices.close * 1e300,
+            "is_up": prices.returns > 0,
+        }
 
     panel = panel_of(ragged(0), odd, families=())
     assert set(np.unique(panel.x[..., 1][np.isfinite(panel.x[..., 1])])) == {0.0, 1.0}
-    assert np.isnan(panel.x[..., 2]).all()
+    assert np.isnan(panel.x[..., 2:4]).all()

@@ -91,9 +91,6 @@ def run(bundle: Bundle, features: Path, **options: Any) -> pd.DataFrame:
     return forecasts(out)
 
 
-# -- the same answer ------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("every", [False, True])
 def test_every_kind_of_file_gives_the_same(bundle: Bundle, rows: pd.DataFrame, tmp_path: Path, every: bool) -> None:
     found = [run(bundle, write(tmp_path / f"x{kind}", rows), every_session=every) for kind in KINDS]

@@ -134,7 +134,7 @@ def cuts(used_at: Instants, number: int, seed: int) -> list[pd.Timestamp]:
     generator = np.random.default_rng(seed)
     early = max(2, int(last * EARLY_SHARE))
     edges = [0, *np.linspace(early, last, number).astype(int)]
-    chosen = [int(generator.integers(a, max(b, a + 1))) for a, b in pairwise(edges)]
+    chosen = [min(int(generator.integers(a, max(b, a + 1))), last - 1) for a, b in pairwise(edges)]
     return [pd.Timestamp(used_at[t]).tz_localize("UTC") for t in sorted(set(chosen))]
 
 
@@ -228,8 +228,7 @@ class _Comparison(NamedTuple):
         cells = [runs[name] for runs in (before, after) if name in runs]
         for each in cells:
             _check(name, each)
-        sessions = np.unique(np.concatenate([c.sessions.astype("datetime64[D]") for c in cells]))
-        tickers = np.unique(np.concatenate([np.asarray(c.tickers, dtype=str) for c in cells]))
+        sessions, tickers = _axes(cells)
         # A run without the output is a run without a cell of it.
         like = np.empty(
             (0, 0, *cells[0].values.shape[2:]), np.result_type(*(c.values.dtype for c in cells), np.float32)
@@ -237,7 +236,7 @@ class _Comparison(NamedTuple):
         pair = [_spread(runs.get(name), like, sessions, tickers) for runs in (before, after)]
         (one, used_one, holds), (other, used_other, _) = pair
         used_at = np.fmin(used_one, used_other)  # the earlier one; NaT where neither has the cell
-        moved = (_bits(one) != _bits(other)).any(axis=-1)
+        moved = np.asarray((_bits(one) != _bits(other)).any(axis=-1))
         return cls(sessions, tickers, used_at, holds, moved, (one, other))
 
     def first(self, which: Bools, alteration: Alteration | None, cut: pd.Timestamp | None) -> Moved | None:
@@ -260,6 +259,19 @@ def _check(name: str, cells: Cells) -> None:
         )
 
 
+def _axes(cells: Sequence[Cells]) -> tuple[npt.NDArray[np.datetime64], npt.NDArray[np.str_]]:
+    """The union of the sessions and of the tickers, ascending."""
+    first = cells[0]
+    sessions, tickers = first.sessions.astype("datetime64[D]"), np.asarray(first.tickers, dtype=str)
+    alike = all(np.array_equal(first.sessions, c.sessions) and np.array_equal(first.tickers, c.tickers) for c in cells)
+    if alike and (sessions[1:] > sessions[:-1]).all() and (tickers[1:] > tickers[:-1]).all():
+        return sessions, tickers  # as mostly; sorting for every output takes longer than comparing it
+    return (
+        np.unique(np.concatenate([c.sessions.astype("datetime64[D]") for c in cells])),
+        np.unique(np.concatenate([np.asarray(c.tickers, dtype=str) for c in cells])),
+    )
+
+
 def _spread(
     cells: Cells | None,
     like: npt.NDArray[Any],
@@ -267,16 +279,22 @@ def _spread(
     tickers: npt.NDArray[np.str_],
 ) -> tuple[npt.NDArray[Any], Instants, Bools]:
     """On (T, N): K values in the type of `like`, NaN where there is no cell; used_at; whether there is a value."""
+    shape = len(sessions), len(tickers)
     width = int(np.prod(like.shape[2:], dtype=np.int64))
-    values = np.full((len(sessions), len(tickers), width), np.nan, dtype=like.dtype)
-    used_at = np.full(values.shape[:2], np.datetime64("NaT"), dtype="datetime64[us]")
-    if cells is not None:
+    if cells is None:
+        never = np.full(shape, np.datetime64("NaT"), dtype="datetime64[us]")
+        return np.full((*shape, width), np.nan, dtype=like.dtype), never, np.zeros(shape, dtype=bool)
+    used = np.asarray(cells.used_at, dtype="datetime64[us]")
+    used = np.broadcast_to(used[:, None] if used.ndim == 1 else used, cells.values.shape[:2])
+    given = cells.values.reshape(*cells.values.shape[:2], width).astype(like.dtype, copy=False)
+    if np.array_equal(cells.sessions, sessions) and np.array_equal(cells.tickers, tickers):
+        values, used_at = given, used
+    else:
+        values = np.full((*shape, width), np.nan, dtype=like.dtype)
+        used_at = np.full(shape, np.datetime64("NaT"), dtype="datetime64[us]")
         t = np.searchsorted(sessions, cells.sessions.astype("datetime64[D]"))
-        n = np.searchsorted(tickers, np.asarray(cells.tickers, dtype=str))
-        at = np.ix_(t, n)
-        values[at] = cells.values.reshape(len(t), len(n), width)
-        used = np.asarray(cells.used_at, dtype="datetime64[us]")
-        used_at[at] = np.broadcast_to(used[:, None] if used.ndim == 1 else used, (len(t), len(n)))
+        at = np.ix_(t, np.searchsorted(tickers, np.asarray(cells.tickers, dtype=str)))
+        values[at], used_at[at] = given, used
     return values, used_at, np.asarray(~np.isnan(values).all(axis=-1))
 
 

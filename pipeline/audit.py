@@ -29,7 +29,7 @@ from pipeline.own_features import load_function
 from pipeline.store import Lake
 from pipeline.summary import Progress, Summary, silent
 
-CUTS, QUICK_CUTS, PLANTED_CUTS = 5, 2, 2
+CUTS, QUICK_CUTS, PLANTED_CUTS = 5, 2, 1
 RACE_YEARS = 2
 OF_LABELS = tuple(each for each in ALTERATIONS if each.of == "prices" and each.name in ("perturbed", "dropped"))
 

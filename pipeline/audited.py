@@ -77,7 +77,7 @@ def decisions(closes: pd.DatetimeIndex, lead_minutes: int) -> Instants:
 
 
 def features(config: Config, spells: pd.DataFrame | None, makers: Makers, only_own: bool = False) -> Subject:
-    """Every feature of the table, and `vol`; by calendar, where there are several.
+    """Every feature of the table, and `vol`; by calendar, where several are configured.
 
     Args:
         config: which families, which features.
@@ -93,11 +93,10 @@ def features(config: Config, spells: pd.DataFrame | None, makers: Makers, only_o
 
     def subject(world: World) -> dict[str, Cells]:
         found: dict[str, Cells] = {}
-        seen = list(views(config, spells, world))
-        for view in seen:
+        for view in views(config, spells, world):
             news = table.News(view.news, view.closes, lead, threshold, makers.scorer)
             panel = table.build(view.bars, news, families, makers.own, chosen)
-            of = f" on {view.calendar}" if len(seen) > 1 else ""
+            of = f" on {view.calendar}" if config.universe.calendars else ""
             values = {name: panel.x[..., i] for i, name in enumerate(panel.feature_names)} | {VOL: panel.vol}
             for name in (name for name in values if not only_own or name not in (VOL, table.OBSERVED)):
                 found[name + of] = Cells(panel.sessions, panel.tickers, view.used_at, values[name].T)

@@ -58,7 +58,7 @@ def lookahead(
 
 
 def planted(
-    cuts: Annotated[int, typer.Option("--cuts", min=1, help="Cuts for each planted leak.")] = 2,
+    cuts: Annotated[int, typer.Option("--cuts", min=1, help="Cuts for each planted leak.")] = 1,
     seed: Seed = 0,
     config: ConfigFile = None,
     set_: Overrides = None,

@@ -66,10 +66,24 @@ COLUMNS: dict[str, dict[str, str]] = {
         "session": SESSION,
         "weight": "float64",
     },
+    "trials": {
+        **dict.fromkeys(("entry_id", "trial_id", "run_id", "kind", "settings_digest", "settings", "data"), "str"),
+        **dict.fromkeys(("data_versions", "code"), "str"),
+        "seed": "int64",
+        **dict.fromkeys(("measure", "by_horizon", "figures", "verdict"), "str"),
+        "started_at": INSTANT,
+        "recorded_at": INSTANT,
+    },
 }
 """Column -> dtype of every table with a fixed contract, in the order of the columns."""
 
-_UNIQUE = {"prices": ["ticker", "session"], "news": ["news_id"], "quarantine": ["row_id"], "state": ["key"]}
+_UNIQUE = {
+    "prices": ["ticker", "session"],
+    "news": ["news_id"],
+    "quarantine": ["row_id"],
+    "state": ["key"],
+    "trials": ["entry_id"],
+}
 
 _RULES = {
     "prices": [

@@ -224,8 +224,12 @@ class Lake:
 
     def add_news(self, rows: pd.DataFrame) -> Upserted:
         """Insert the news whose `news_id` is not there yet; known ones keep their first `known_at`."""
-        rows = frames.check("news", rows)
-        return self._committed(lambda: self._append_new("news", rows, "news_id")) if len(rows) else Upserted(0, 0, 0)
+        return self.append_new("news", rows, "news_id")
+
+    def append_new(self, table: str, rows: pd.DataFrame, key: str) -> Upserted:
+        """Insert the rows of an append-only table whose `key` is not there yet; what is there is never changed."""
+        rows = frames.check(table, rows)
+        return self._committed(lambda: self._append_new(table, rows, key)) if len(rows) else Upserted(0, 0, 0)
 
     def quarantine(self, table: str, reasons: Sequence[str], rows: Sequence[str], sources: Sequence[str]) -> int:
         """Keep rejected rows as text, each with its reason and source; one quarantined before is not doubled.
@@ -244,8 +248,8 @@ class Lake:
             {"row_id": ids, "table": table, "reason": list(reasons), "source": list(sources), "row": texts}, dtype="str"
         )
         frame["quarantined_at"] = pd.Series(pd.Timestamp.now("UTC"), index=frame.index).astype(frames.INSTANT)
-        frame = frames.check("quarantine", frame.drop_duplicates("row_id").reset_index(drop=True))
-        return self._committed(lambda: self._append_new("quarantine", frame, "row_id")).inserted
+        frame = frame.drop_duplicates("row_id").reset_index(drop=True)
+        return self.append_new("quarantine", frame, "row_id").inserted
 
     def keep_state(self, state: Mapping[str, str]) -> None:
         """Keep a text by key, in place of what was there."""

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.decode import QUANTILES, Forecast
-from pipeline.evidence import metrics
-from pipeline.evidence.significance import Gain, Resamples, Resampling
+from pipeline.evidence import metrics, risk_tests
+from pipeline.evidence.significance import TOO_FEW, Gain, Resamples, Resampling
 
 Array = npt.NDArray[np.float64]
 
@@ -97,7 +97,7 @@ def gate(
 
     against = min(BASELINES, key=mean_loss)
     gain = draws.gain([(f"{candidate}|pinball|{h}", f"{against}|pinball|{h}") for h in horizons])
-    enough = gain.n_blocks >= resampling.min_blocks
+    enough = gain.verdict != TOO_FEW
     passed = enough and gain.gate_low > 0
     return {
         "model": candidate,
@@ -108,6 +108,7 @@ def gate(
         "high": gain.high,
         "gate_low": gain.gate_low,
         "level": resampling.gate_level,
+        "n_effective_sessions": round(gain.n_effective, 1),
         "passed": passed,
         "smallest_detectable_percent": gain.smallest_detectable,
         "sentence": _gate_sentence(candidate, against, gain, passed, enough, resampling),
@@ -145,7 +146,7 @@ def value_at_risk(
             known = np.isfinite(var) & np.isfinite(actual)
             series = {t: (actual[n] < var[n])[known[n]] for n, t in enumerate(tickers) if known[n].any()}
             for name, breached in [("pooled", list(series.values())), *((t, [s]) for t, s in series.items())]:
-                found = metrics.exceedances(breached, round(1 - level, 2))
+                found = risk_tests.exceedances(breached, round(1 - level, 2))
                 rows += [{"model": model, "ticker": name, "horizon": 1, "level": level, **found._asdict()}]
     return rows
 
@@ -195,8 +196,8 @@ def _gate_sentence(candidate: str, against: str, gain: Gain, passed: bool, enoug
     figures = f"{gain.gain_percent:+.2f} % of pinball loss, {interval}"
     if not enough:
         return (
-            f"No verdict: {gain.n_blocks:.1f} independent blocks of sessions are fewer than {resampling.min_blocks}. "
-            f"The baseline ships."
+            f"No verdict: {min(gain.n_blocks, gain.n_effective):.1f} independent blocks of sessions are fewer than "
+            f"{resampling.min_blocks}. The baseline ships."
         )
     if passed:
         return f"The {candidate} beats its best baseline, {against}, by {figures}, and is promoted."

@@ -15,9 +15,12 @@ import numpy.typing as npt
 from arch.bootstrap import StationaryBootstrap
 from scipy.stats import norm
 
+from pipeline.evidence import hac
+
 Array = npt.NDArray[np.float64]
 
 POWER = 0.8
+TOO_FEW = "too few blocks"
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Gain:
 
     p_value is one-sided: the share of resamples without a gain. gate_low is the lower bound at the gate's level.
     smallest_detectable is the gain that would pass the gate four times in five. n_blocks is the number of
-    independent blocks that the sessions hold.
+    independent blocks that the sessions hold, n_effective that of independent sessions by the autocorrelation of
+    what is gained in each (`hac.effective_sessions`); with fewer than `min_blocks` of either there is no verdict.
     """
 
     gain_percent: float
@@ -49,6 +53,7 @@ class Gain:
     smallest_detectable: float
     n_blocks: float
     verdict: str
+    n_effective: float
 
 
 class Resamples:
@@ -110,20 +115,33 @@ class Resamples:
             gate_low=float(np.quantile(relative, level)),
             smallest_detectable=float((norm.ppf(1 - level) + norm.ppf(POWER)) * spread),
             n_blocks=self.n_blocks,
-            verdict=self._verdict(low, high),
+            verdict=self._verdict(low, high, effective := self._effective(pairs)),
+            n_effective=effective,
         )
 
     def _relative(self, means: Array, model: str, against: str) -> Array:
         base = means[:, self._at[against]]
         return np.asarray(100 * (base - means[:, self._at[model]]) / np.abs(base))
 
+    def _effective(self, pairs: list[tuple[str, str]]) -> float:
+        """Independent sessions in the linearised gain: that of a ratio of means moves with these influences."""
+        k = len(self._at)
+        sums, counts = self._both[:, :k], self._both[:, k:]
+        influence = (sums - counts * self._point) / counts.mean(0)  # (T', K)
+        moves = np.zeros(self.n_sessions)
+        for model, against in pairs:
+            m, a = self._at[model], self._at[against]
+            share = self._point[m] / self._point[a]
+            moves += (share * influence[:, a] - influence[:, m]) / np.abs(self._point[a])
+        return hac.effective_sessions(moves)
+
     def _tails(self) -> tuple[float, float]:
         tail = (1 - self.resampling.confidence) / 2
         return tail, 1 - tail
 
-    def _verdict(self, low: float, high: float) -> str:
-        if self.n_blocks < self.resampling.min_blocks:
-            return "too few blocks"
+    def _verdict(self, low: float, high: float, effective: float) -> str:
+        if min(self.n_blocks, effective) < self.resampling.min_blocks:
+            return TOO_FEW
         if low > 0:
             return "better"
         return "worse" if high < 0 else "not distinguishable"

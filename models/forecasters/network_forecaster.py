@@ -4,7 +4,8 @@
     validation       chooses alpha, the epoch, the penalty and the body's weight on top of the skip
     whole training   skip again, body again for the chosen number of epochs, residual shape, sigma factor
 
-A weight of 0 is always among the candidates' meaning: where the body does not help on validation, the skip forecasts.
+With 0 among the weights the skip forecasts alone where no body helps on validation, so that a network is never worse
+than its skip by choice.
 A new network is one file: a configuration that inherits `NetworkConfig` and names its `Body`.
 """
 
@@ -47,7 +48,7 @@ class NetworkConfig(ABC):
     alphas: tuple[float, ...] = (300.0, 3000.0, 30000.0)
     body_features: int = 0
     body_weights: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
-    location_penalties: tuple[float, ...] = (LOCATION_PENALTY, 0.05)
+    location_penalties: tuple[float, ...] = (LOCATION_PENALTY, 0.01)
     epochs: int = 20
     patience: int = 5
     learning_rate: float = 1e-4
@@ -173,7 +174,8 @@ class _Fit:
             ]
             for trial in sorted(tried, key=lambda each: _gain(skip_losses, each.losses, 1)[0], reverse=True)[:1]:
                 gain, error = _gain(best.losses, trial.losses, max(self.training.horizons))
-                if gain > (FREER * error if number else 0.0):
+                forced = number == 0 and 0.0 not in self.config.body_weights
+                if forced or gain > (FREER * error if number else 0.0):
                     best = trial
         return best
 

@@ -73,13 +73,13 @@ def perturbed(world: World, cut: pd.Timestamp, generator: np.random.Generator) -
     return world._replace(prices=prices)
 
 
-def dropped(world: World, cut: pd.Timestamp, generator: np.random.Generator) -> World:
+def thinned(world: World, cut: pd.Timestamp, generator: np.random.Generator) -> World:
     """One later bar in ten is missing."""
     keep = (world.prices["known_at"] <= cut).to_numpy() | (generator.random(len(world.prices)) < 0.9)
     return world._replace(prices=world.prices[keep].reset_index(drop=True))
 
 
-def ended(world: World, cut: pd.Timestamp, generator: np.random.Generator) -> World:
+def left_out(world: World, cut: pd.Timestamp, generator: np.random.Generator) -> World:
     """There is no later bar: what was to be seen at the cut itself."""
     return world._replace(prices=world.prices[world.prices["known_at"] <= cut].reset_index(drop=True))
 
@@ -168,8 +168,8 @@ def everything(world: World, cut: pd.Timestamp, generator: np.random.Generator) 
 
 ALTERATIONS = (
     Alteration("perturbed", "prices", perturbed),
-    Alteration("dropped", "prices", dropped),
-    Alteration("ended", "prices", ended),
+    Alteration("thinned", "prices", thinned),
+    Alteration("left out", "prices", left_out),
     Alteration("added", "prices", added),
     Alteration("rebased", "prices", rebased),
     Alteration("perturbed after a hole", "prices", perturbed, with_holes),

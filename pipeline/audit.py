@@ -31,7 +31,8 @@ from pipeline.summary import Progress, Summary, silent
 
 CUTS, QUICK_CUTS, PLANTED_CUTS = 5, 2, 1
 RACE_YEARS = 2
-OF_LABELS = tuple(each for each in ALTERATIONS if each.of == "prices" and each.name in ("perturbed", "dropped"))
+MOST_NAMED = 3
+OF_LABELS = tuple(each for each in ALTERATIONS if each.of == "prices" and each.name in ("perturbed", "thinned"))
 
 
 class Rows(NamedTuple):
@@ -195,7 +196,7 @@ def _summary(
     first, last = (f"{day:%Y-%m-%d}" for day in (prices["session"].min(), prices["session"].max()))
     lines = [
         f"{prices['ticker'].nunique():,} tickers, {first} to {last}, {len(prices):,} bars, {len(news):,} headlines; "
-        f"{about['cuts']} cuts, seed {about['seed']}",
+        f"{about['cuts']} {'cut' if about['cuts'] == 1 else 'cuts'}, seed {about['seed']}",
         "",
     ]
     failed = failures(found, planted)
@@ -204,8 +205,7 @@ def _summary(
     late = _late_bars(config, rows) if failed else []
     lines += late
     lines += ["left out by --quick: labels, the scaler and the forecasters"] if about.get("quick") else []
-    outputs = f"{len(found):,} outputs" if found else f"{len(planted)} planted leaks"
-    lines.append(f"passed: {outputs}, none looks ahead" if found and not failed else _closing(failed))
+    lines.append(_closing(failed, len(found)))
     told = {
         **about,
         "passed": not failed,
@@ -220,8 +220,10 @@ def _summary(
     return Summary(stage, tuple(lines), told, tuple(left_out))
 
 
-def _closing(failed: Sequence[str]) -> str:
-    return f"FAILED: {len(failed)}" if failed else "passed: every planted leak was found"
+def _closing(failed: Sequence[str], outputs: int) -> str:
+    if failed:
+        return f"FAILED: {'; '.join(failed[:MOST_NAMED])}" + ("; ..." if len(failed) > MOST_NAMED else "")
+    return f"passed: {outputs:,} outputs, none looks ahead" if outputs else "passed: every planted leak was found"
 
 
 def _late_bars(config: Config, rows: Rows) -> list[str]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from features.audit import PASSED, Verdict
+from features.audit import LEAK, PASSED, UNSTEADY, Verdict
 from features.table import FEATURES, OBSERVED
 from pipeline.audited import VOL
 from pipeline.audited_race import FORECASTER, SCALER
@@ -54,7 +54,7 @@ def table(verdicts: Sequence[Verdict]) -> list[str]:
     for part, some in parts.items():
         compared, moved = sum(v.compared for v in some), sum(v.reacted for v in some)
         failed = [v.status for v in some if v.status != PASSED]
-        told = ", ".join(f"{failed.count(status)} {_WORDS[status]}" for status in dict.fromkeys(failed)) or PASSED
+        told = ", ".join(_counted(failed.count(status), status) for status in dict.fromkeys(failed)) or PASSED
         lines.append(f"  {part:<{width}}{len(some):>7,}{compared:>17,}{f'{moved} of {len(some)}':>14}  {told}")
     failed_ones = [v for v in verdicts if v.status != PASSED]
     lines += ["", *(f"  {v.sentence()}" for v in failed_ones[:MOST_NAMED])] if failed_ones else []
@@ -134,4 +134,8 @@ def _day(verdict: Verdict) -> str:
     return "" if found is None else str(found.session.astype("datetime64[D]"))
 
 
-_WORDS = {"leak": "leak", "unsteady": "not repeatable"}
+def _counted(number: int, status: str) -> str:
+    return f"{number} {_WORDS[status]}" + ("s" if status == LEAK and number > 1 else "")
+
+
+_WORDS = {LEAK: "leak", UNSTEADY: "not repeatable"}

@@ -131,3 +131,12 @@ def test_curves_are_a_row_an_epoch(tmp_path: Path) -> None:
     assert curves.path.read_text().splitlines() == [
         "epoch,train_loss,validation_loss", "0,,", "1,0.5,", "2,0.25,", "3,0.125,"
     ]  # fmt: skip
+
+
+def test_tensorboard_is_handed_the_same_curves(tmp_path: Path) -> None:
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    body, data = small()
+    fitted = fit(body, data, slice(0, 80), slice(85, 100), CONFIG, directory=tmp_path)
+    events = event_accumulator.EventAccumulator(str(tmp_path / "fit")).Reload()
+    shown = [(point.step, point.value) for point in events.Scalars("loss/validation")]
+    assert shown == [(n, pytest.approx(fitted.curve[n], rel=1e-6)) for n in (1, 2)]

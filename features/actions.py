@@ -43,6 +43,14 @@ class Bars(NamedTuple):
     adj_close: Floats
 
 
+class Listed(NamedTuple):
+    """What the vendor lists for bars, (n,) each; `any`: a dividend or a split."""
+
+    dividend: Floats
+    split: Floats
+    any: Bools
+
+
 class Gross(NamedTuple):
     """(n,) total returns of a session.
 
@@ -115,9 +123,24 @@ def gross_returns(now: Bars, before: Bars, dividend: Floats, split: Floats) -> G
     close_ratio = now.close / before.close
     adj_move = np.log(now.adj_close / before.adj_close)
     implied = adj_move - np.log(close_ratio)
+    listed = (dividend > 0) | (split != 1)
+    # Nothing is to be decided for nearly all bars: none listed, and adj_close moved as the close did.
+    open_ = np.flatnonzero(listed | (np.abs(implied) > RELATIVE))
+    found = Gross(close_ratio, np.zeros(len(close_ratio), dtype=bool), np.zeros(len(close_ratio), dtype=bool))
+    now, before = (Bars(*(part[open_] for part in bars)) for bars in (now, before))
+    decided = _decided(now, before, Listed(dividend[open_], split[open_], listed[open_]), adj_move[open_])
+    for whole, part in zip(found, decided, strict=True):
+        whole[open_] = part
+    return found
+
+
+def _decided(now: Bars, before: Bars, action: Listed, adj_move: Floats) -> Gross:
+    """`gross_returns` in full."""
+    dividend, split, listed = action
+    close_ratio = now.close / before.close
+    implied = adj_move - np.log(close_ratio)
     tolerance = RELATIVE + sum(_rounding(part) for part in (*now, *before))
     silent = np.abs(implied) <= tolerance
-    listed = (dividend > 0) | (split != 1)
     unlisted = ~listed & ~silent
     ratio = np.where(unlisted, close_ratio * np.exp(np.round(implied, IMPLIED_DECIMALS)), close_ratio)
     raw, own = (now.close * factor + dividend for factor in (split, 1.0))

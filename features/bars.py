@@ -3,10 +3,11 @@
 A bar keeps one-session log total returns and, within the bar, log ratios to its own close, all rounded to multiples
 of 2^-40: sums of such numbers are exact in any order and from any start. No price level enters a feature.
 
-**The anchoring rule.** Every price feature of a session in calendar year y is a function of the bars from January 1
-of year y-2 to that session, and of nothing else: `Bars.span` cuts those bars out and forgets what came before, and
-the features of year y are computed on the span alone. So a run on the last three years gives the same bits as a run
-on the whole history. The first bar of a ticker in a span has no return, as if the ticker had been listed that day.
+**The anchoring rule.** Calendar years come in pairs, an even one and the odd one after it. Every price feature of a
+session is a function of the bars from January 1 of the year before its pair to that session, and of nothing else:
+`Bars.span` cuts those bars out and forgets what came before, and the features of the pair are computed on the span
+alone. So a run on the last three years gives the last one the same bits as a run on the whole history. The first bar
+of a ticker in a span has no return, as if the ticker had been listed that day.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 GRID = 2.0**40
 """Logs are whole multiples of 1 / GRID."""
-YEARS = 3
-"""How many calendar years a feature sees: its own and those before."""
+PAIR = 2
+"""How many calendar years are computed together; the year before them is their history."""
 
 VOL_DECAY = 0.94
 VOL_CLIP = 0.5
@@ -114,9 +115,14 @@ class Bars:
         return self.sessions.astype("datetime64[Y]").astype(np.int64) + 1970
 
     def span(self, year: int) -> Bars:
-        """All that the features of a calendar year may depend on: the bars from January 1 two years before to its end;
-        features are wanted for the year itself. The first bar of each ticker has no return."""
-        start, first, end = np.searchsorted(self.years, (year - YEARS + 1, year, year + 1))
+        """All that the features of a pair of years may depend on: the bars from January 1 of the year before to its
+        end; features are wanted for the pair itself. The first bar of each ticker has no return.
+
+        Args:
+            year: either of the pair.
+        """
+        first_year = pair_of(year)
+        start, first, end = np.searchsorted(self.years, (first_year - 1, first_year, first_year + PAIR))
         cut = slice(int(start), int(end))
         parts = {name: getattr(self, name)[:, cut] for name in ("r", "up", "down", "day", "close", "volume")}
         traded = np.isfinite(parts["close"])
@@ -205,6 +211,11 @@ class Bars:
     def market_vol(self) -> Array:
         """(1, S) w: the `volatility` of m."""
         return volatility(self.market)
+
+
+def pair_of(year: int) -> int:
+    """The first of the two years that a year is computed with."""
+    return year - year % PAIR
 
 
 def volatility(r: Array) -> Array:

@@ -274,11 +274,14 @@ def _positions(terms: tuple[str, ...]) -> dict[str, int]:
 def _counts(texts: list[str], words: dict[str, int], letters: dict[str, int]) -> tuple[sparse.csr_array, ...]:
     """(n, W) and (n, L): how often each text holds each term."""
     runs: dict[str, list[int]] = {}
+    # A pair is looked up as it is: joining every two words of a text takes longer than all the rest.
+    pairs = {(first, second): n for term, n in words.items() for first, space, second in [term.partition(" ")] if space}
     rows: tuple[list[int], list[int]] = ([], [])
     ends: tuple[list[int], list[int]] = ([0], [0])
     for text in texts:
         tokens = tokens_of(text)
-        rows[0].extend(words[term] for term in (*tokens, *_pairs(tokens)) if term in words)
+        rows[0].extend([words[term] for term in tokens if term in words])
+        rows[0].extend([pairs[pair] for pair in pairwise(tokens) if pair in pairs])
         for token in tokens if letters else ():
             if token not in runs:
                 runs[token] = [letters[run] for run in _runs(token) if run in letters]

@@ -7,8 +7,8 @@ scores 0 by its rules, which is seen at once.
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +49,27 @@ class _Memo(dict[str, bool]):
         return found
 
 
-_VADER: Final = SentimentIntensityAnalyzer()
+class _Whole(str):
+    """Text that VADER's search for emoji passes over at once: to be used where every character is ASCII."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[str]:
+        yield str(self)
+
+
+class _Near(SentimentIntensityAnalyzer):  # type: ignore[misc]
+    """VADER, shown a word's neighbourhood where its rules read no more: they put all they are shown in lower case."""
+
+    def _negation_check(self, valence: float, words: list[str], start_i: int, i: int) -> Any:
+        near = words[i - start_i - 1 : i + 1]
+        return super()._negation_check(valence, near, start_i, start_i + 1)
+
+    def _special_idioms_check(self, valence: float, words: list[str], i: int) -> Any:
+        return super()._special_idioms_check(valence, words[i - 3 : i + 3], 3)
+
+
+_VADER: Final = _Near()
 _KNOWN: Final = _Memo()
 
 
@@ -57,5 +77,5 @@ def _score(text: str) -> tuple[float, float, float]:
     # Emoji, which VADER replaces by words first, are never ASCII.
     if text.isascii() and not any(map(_KNOWN.__getitem__, text.split())):
         return 0.0, 0.0, 0.0
-    scores = _VADER.polarity_scores(text)
+    scores = _VADER.polarity_scores(_Whole(text) if text.isascii() else text)
     return scores["compound"], scores["pos"], scores["neg"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from features.bars import YEARS, Bars
+from features.bars import PAIR, Bars
 from features.prices import Wide
 from features.trailing import Array
 
@@ -66,7 +66,7 @@ def _called(family: str, function: UserFamily, wide: Any) -> Mapping[str, pd.Dat
         raise FeatureError(
             f"own features {family} failed on {wide.close.shape[1]} tickers, {wide.close.index[0]:%Y-%m-%d} to "
             f"{wide.close.index[-1]:%Y-%m-%d}: {type(error).__name__}: {error}; a feature must stand bars that are "
-            f"missing and tickers that start late, and sees {YEARS} calendar years at a time"
+            f"missing and tickers that start late, and sees {PAIR + 1} calendar years at a time"
         ) from error
     if not isinstance(answer, Mapping) or not answer:
         what = "an empty one" if isinstance(answer, Mapping) else type(answer).__name__

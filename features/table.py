@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from features import own as own_features
-from features.bars import Bars
+from features.bars import PAIR, Bars, pair_of
 from features.catalogue import names_by_family
 from features.news import News, sentiment_features
 from features.own import FeatureError, UserFamily
@@ -60,7 +60,7 @@ def build(
     """Every feature of every ticker and session, each known at the session's decision time.
 
     `observed` is 1 where the ticker traded; every other feature is NaN where it did not, and during its warm-up.
-    Calendar years are computed one by one, each from its own bars and those of the two years before
+    Calendar years are computed two by two, each pair from its own bars and those of the year before it
     (features/bars.py): the bars of three years give the last one the same bits as the whole history does.
 
     Args:
@@ -78,32 +78,33 @@ def build(
     Raises:
         FeatureError: `chosen` or an own family cannot be used.
     """
-    since = 0 if first is None else int(np.searchsorted(bars.years, first))
-    sessions = bars.sessions[since:]
-    shape = len(bars.tickers), len(sessions)
+    pairs = np.unique(bars.years - bars.years % PAIR)
+    pairs = pairs if first is None else pairs[pairs >= pair_of(first)]
+    since = int(np.searchsorted(bars.years, pairs[0])) if len(pairs) else len(bars.years)
+    shape = len(bars.tickers), len(bars.years) - since
     ordered: tuple[str, ...] = () if own else names(families, chosen)
-    years = np.unique(bars.years[since:])
     x, vol, end = np.empty((*shape, len(ordered)), np.float32), np.full(shape, np.nan, np.float32), 0
-    for year in years:
+    for year in pairs:
         span = bars.span(int(year))
         mine = own_features.compute(span, own, (OBSERVED, *KEYS, *_shipped()))
-        if year == years[0]:
+        if year == pairs[0]:
             mine_first = tuple(mine)
             ordered = names(families, chosen, mine_first)
             x = np.empty((*shape, len(ordered)), np.float32)
             text = {name: values[:, since:] for name, values in _sentiment(bars, news, ordered).items()}
-        _same_names(mine_first, tuple(mine), int(years[0]), int(year))
+        _same_names(mine_first, tuple(mine), int(pairs[0]), int(year))
         part = slice(end, end + span.keep)
         _fill(x[:, part], ordered, span, mine | {name: values[:, part] for name, values in text.items()})
         vol[:, part], end = span.v, part.stop
-    return Panel(bars.tickers, sessions, ordered, x, vol)
+    before = 0 if first is None else int(np.searchsorted(bars.years[since:], first))
+    return Panel(bars.tickers, bars.sessions[since + before :], ordered, x[:, before:], vol[:, before:])
 
 
 def _same_names(before: tuple[str, ...], now: tuple[str, ...], first: int, year: int) -> None:
     if before != now:
         raise FeatureError(
-            f"own features gave {', '.join(now)} for {year}, but {', '.join(before)} for {first}; give the same names "
-            "in the same order, whatever the prices"
+            f"own features gave {', '.join(now)} from {year} on, but {', '.join(before)} from {first} on; give the "
+            "same names in the same order, whatever the prices"
         )
 
 

@@ -8,6 +8,7 @@ many tickers there are, on what comes later, or on empty sessions in front: sums
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import bottleneck
 import numpy as np
@@ -92,13 +93,27 @@ def since_highest(x: Array, n: int, keep: int) -> Array:
     return np.asarray(bottleneck.move_argmax(_reach(x, n, keep), n, needed(n), axis=1)[:, -keep:])
 
 
+def recursions(parts: Sequence[tuple[Array, float, float]]) -> tuple[Array, ...]:
+    """`recursion` of each (x, decay, gain), all in one loop over the sessions: the loop is what takes time."""
+    x = np.concatenate([each * gain for each, _, gain in parts])
+    decay = np.repeat([decay for _, decay, _ in parts], [len(each) for each, *_ in parts])
+    return tuple(np.split(_recursion(x, decay[:, None]), np.cumsum([len(each) for each, *_ in parts[:-1]])))
+
+
 def recursion(x: Array, decay: float, gain: float = 1.0) -> Array:
     """(N, S) s(t) = decay s(t-1) + gain x(t), from s = 0; a missing value leaves s as it was."""
+    return _recursion(x * gain, np.array([[decay]]))
+
+
+def _recursion(x: Array, decay: Array) -> Array:
+    """(N, S) s(t) = decay s(t-1) + x(t); decay (N, 1) or (1, 1)."""
     there = np.isfinite(x)
-    state = np.ascontiguousarray(np.where(there, x * gain, 0.0).T)  # (S, N)
+    state = np.ascontiguousarray(np.where(there, x, 0.0).T)  # (S, N)
     factor = np.ascontiguousarray(np.where(there, decay, 1.0).T)
-    for t in range(1, len(state)):
-        state[t] += factor[t] * state[t - 1]
+    moved = np.empty(state.shape[1])
+    for before, now, decayed in zip(state[:-1], state[1:], factor[1:], strict=True):
+        np.multiply(decayed, before, out=moved)
+        now += moved
     return np.ascontiguousarray(state.T)
 
 

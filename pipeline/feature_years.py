@@ -1,6 +1,6 @@
 """The rows of `features` and `targets` from one calendar year on, computed from what they depend on alone.
 
-Features of a year are a function of its bars and headlines and those of the two years before (features/bars.py);
+Features of a year are a function of its bars and headlines and of those of the two years before (features/bars.py);
 labels of the year before reach into it. So the year y needs the lake from January 1 of y - 3 on, and gets the same
 bits from there as from the whole history.
 """
@@ -118,7 +118,8 @@ def _group(
     vol[:, since:] = panel.vol
     if first is not None:
         before = bars.span(first - 1)
-        vol[:, since - before.keep : since] = before.v
+        wanted = before.now(before.years[None])[0] == first - 1
+        vol[:, since - wanted.sum() : since] = before.v[:, wanted]
     vol[~bars.inside] = np.nan
     return rows_of(panel, bars.inside[:, since:]), label_rows(labels, bars, vol, config.target.horizons)
 

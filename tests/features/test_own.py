@@ -56,7 +56,7 @@ def test_a_year_of_own_features_depends_on_three_years_of_bars(seed: int) -> Non
     assert_same_bytes(whole, tail, year)
 
 
-def test_it_is_given_three_years_and_who_belongs() -> None:
+def test_it_is_given_pairs_of_years_the_one_before_and_who_belongs() -> None:
     seen: list[Wide] = []
 
     def remember(prices: Wide) -> dict[str, pd.DataFrame]:
@@ -66,7 +66,7 @@ def test_it_is_given_three_years_and_who_belongs() -> None:
     rows = ragged(2)
     price_panel(rows, members_of(rows, 2), own=[("mine", remember)], families=())
     spans = [(wide.close.index[0].year, wide.close.index[-1].year) for wide in seen]
-    assert spans == [(2004, 2004), (2004, 2005), (2004, 2006), (2005, 2007), (2006, 2008)]
+    assert spans == [(2004, 2005), (2005, 2007), (2007, 2008)]
     assert all(wide.members is not None and wide.members.shape == wide.close.shape for wide in seen)
 
 
@@ -77,8 +77,8 @@ def frame_of(change: Callable[[pd.DataFrame], object]) -> Family:
 @pytest.mark.parametrize(
     ("family", "reason"),
     [
-        (frame_of(lambda f: f.iloc[5:]), r"my_family: mine has 164 rows and 6 columns; it must have a row for"),
-        (frame_of(lambda f: f.drop(columns="T03")), r"mine has 169 rows and 5 columns.*each of 6 tickers"),
+        (frame_of(lambda f: f.iloc[5:]), r"my_family: mine has 416 rows and 6 columns; it must have a row for"),
+        (frame_of(lambda f: f.drop(columns="T03")), r"mine has 421 rows and 5 columns.*each of 6 tickers"),
         (
             frame_of(lambda f: f.set_index(f.index + pd.Timedelta(hours=9))),
             r"mine has other rows than prices.close, first 2004-05-03 09:00:00 instead of 2004-05-03",
@@ -95,10 +95,10 @@ def frame_of(change: Callable[[pd.DataFrame], object]) -> Family:
         (lambda prices: {}, r"returned an empty one; it must return a dict of name -> DataFrame"),
         (lambda prices: prices.returns, r"returned DataFrame; it must return a dict of name -> DataFrame"),
         (lambda prices: None, r"returned NoneType; it must return a dict"),
-        (lambda prices: {"mine": prices.nosuch}, r"my_family failed on 6 tickers, 2004-05-03 to 2004-12-31: Attrib"),
+        (lambda prices: {"mine": prices.nosuch}, r"my_family failed on 6 tickers, 2004-05-03 to 2005-12-30: Attrib"),
         (
             lambda prices: {f"mine_{prices.close.index[-1].year}": prices.returns},
-            r"own features gave mine_2005 for 2005, but mine_2004 for 2004; give the same names",
+            r"own features gave mine_2007 from 2006 on, but mine_2005 from 2004 on; give the same",
         ),
     ],
 )  # fmt: skip

@@ -100,6 +100,13 @@ def effective_sessions(values: Array, horizon: int = 1) -> float:
     return float(min(n, n * variance / max(long_run, variance / n)))
 
 
+def error_of_mean(moves: Array, lags: int) -> tuple[float, float]:
+    """Standard error of the mean of (T,) finite values, and the degrees of freedom of Student's t for it."""
+    n = len(moves)
+    se = float(np.sqrt(long_run_variance(moves, lags) / known_share(n, lags) / n))
+    return se, max(BARTLETT_FREEDOM * n / (lags + 1), 1.0)
+
+
 def session_influence(values: Array) -> tuple[float, Array]:
     """The mean over all cells of a panel, and how each session moves it.
 
@@ -137,8 +144,7 @@ def clustered_mean(values: Array, horizon: int = 1, confidence: float = 0.95, la
     mean, moves = session_influence(values)
     n = len(moves)
     lags = bandwidth(n, horizon) if lags is None else lags
-    se = float(np.sqrt(long_run_variance(moves, lags) / known_share(n, lags) / n))
-    freedom = max(BARTLETT_FREEDOM * n / (lags + 1), 1.0)
+    se, freedom = error_of_mean(moves, lags)
     reach = float(student.ppf((1 + confidence) / 2, freedom)) * se
     cells = int(np.isfinite(values).sum())
     return Mean(mean, se, mean - reach, mean + reach, freedom, lags, cells, n, effective_sessions(moves, horizon))

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from arch.bootstrap import StationaryBootstrap
 from scipy.stats import norm
+from scipy.stats import t as student
 
 from pipeline.evidence import hac
 
@@ -39,8 +40,9 @@ class Resampling:
 class Gain:
     """What one loss saves against another: (against - model) / |against|, in percent, with its interval.
 
-    p_value is one-sided: the share of resamples without a gain. gate_low is the lower bound at the gate's level.
-    smallest_detectable is the gain that would pass the gate four times in five. n_blocks is the number of
+    p_value is one-sided: the share of resamples without a gain. gate_low is the lower bound at the gate's level, by the
+    resamples or by the t law of pipeline/evidence/hac.py, whichever is lower: resamples alone promoted 11 of 180
+    simulated forecasters without any gain (benchmarks/gate.py) at a nominal 1 %, the t law 2. smallest_detectable is the gain that would pass the gate four times in five. n_blocks is the number of
     independent blocks that the sessions hold, n_effective that of independent sessions by the autocorrelation of
     what is gained in each (`hac.effective_sessions`); with fewer than `min_blocks` of either there is no verdict.
     """
@@ -105,17 +107,22 @@ class Resamples:
         relative = np.mean([self._relative(self._means, *pair) for pair in pairs], axis=0)  # (R,)
         point = float(np.mean([self._relative(self._point[None], *pair)[0] for pair in pairs]))
         low, high = np.quantile(relative, self._tails())
-        level = self.resampling.gate_level
-        spread = float(relative.std(ddof=1))
+        level, moves = self.resampling.gate_level, self._moves(pairs)
+        n = len(moves)
+        lags = min(max(hac.bandwidth(n), self.resampling.block_sessions - 1), n - 1)
+        error, freedom = hac.error_of_mean(moves, lags)
+        by_law = float(student.ppf(1 - level, freedom)), float(student.ppf(POWER, freedom))
+        by_draws = (norm.ppf(1 - level) + norm.ppf(POWER)) * relative.std(ddof=1)
+        effective = hac.effective_sessions(moves)
         return Gain(
             gain_percent=point,
             low=float(low),
             high=float(high),
             p_value=float((1 + (relative <= 0).sum()) / (1 + len(relative))),
-            gate_low=float(np.quantile(relative, level)),
-            smallest_detectable=float((norm.ppf(1 - level) + norm.ppf(POWER)) * spread),
+            gate_low=float(min(np.quantile(relative, level), point - by_law[0] * error)),
+            smallest_detectable=float(max(by_draws, sum(by_law) * error)),
             n_blocks=self.n_blocks,
-            verdict=self._verdict(low, high, effective := self._effective(pairs)),
+            verdict=self._verdict(low, high, effective),
             n_effective=effective,
         )
 
@@ -123,17 +130,17 @@ class Resamples:
         base = means[:, self._at[against]]
         return np.asarray(100 * (base - means[:, self._at[model]]) / np.abs(base))
 
-    def _effective(self, pairs: list[tuple[str, str]]) -> float:
-        """Independent sessions in the linearised gain: that of a ratio of means moves with these influences."""
+    def _moves(self, pairs: list[tuple[str, str]]) -> Array:
+        """(T',) how each session moves the mean of the pairs' gains, in percent: a ratio of means, linearised."""
         k = len(self._at)
         sums, counts = self._both[:, :k], self._both[:, k:]
-        influence = (sums - counts * self._point) / counts.mean(0)  # (T', K)
+        influence = (sums - counts * self._point) / counts.mean(0)  # (T', K) of each mean
         moves = np.zeros(self.n_sessions)
         for model, against in pairs:
             m, a = self._at[model], self._at[against]
             share = self._point[m] / self._point[a]
-            moves += (share * influence[:, a] - influence[:, m]) / np.abs(self._point[a])
-        return hac.effective_sessions(moves)
+            moves += 100 / len(pairs) * (share * influence[:, a] - influence[:, m]) / np.abs(self._point[a])
+        return moves
 
     def _tails(self) -> tuple[float, float]:
         tail = (1 - self.resampling.confidence) / 2

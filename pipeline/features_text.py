@@ -17,10 +17,10 @@ table; the scaler sets them to 0, and `observed` says that there was a bar. *War
 first bar, that one included, where none is missing. Windows count sessions of the exchange, and are defined once 4/5 of
 theirs have a bar: a *short window* has fewer.
 
-**A year of features depends on three years of bars, exactly.** Calendar years are computed in
-pairs, an even one and the next, from the bars from January 1 of the year before the pair on, and from nothing else. So a
-run on the last three years gives the last one the same bits as one on the whole history. Only a ticker's first bar of
-these years has no return.
+**A year of features depends on three years of bars, exactly.** Calendar years are computed
+in pairs, an even one and the next, from the bars from January 1 of the year before the pair on, and from nothing else.
+So a run on the last three years gives the last one the same bits as one on the whole history. Only a ticker's first bar
+of these years has no return.
 
 `[features] families` takes whole families, in this order; `[features] chosen` exactly the features named, in the order
 named; `[features] own` adds your own (at the end of this page).
@@ -43,8 +43,8 @@ def reference() -> str:
 OWN = """\
 Write a function of `features.prices.Wide` (frames of adjusted prices, sessions down, tickers across) in a module of
 yours, and name it: `[features] own = ["my_features.py:my_family"]`. It is called once for each
-pair of calendar years, an even one and the next, on these and the year before; only the pair is kept. `tradewind audit lookahead --module my_features.py:my_family` tells
-whether it looks ahead."""
+pair of calendar years, an even one and the next, on these and the year before; only the pair is kept. `tradewind audit
+lookahead --module my_features.py:my_family` tells whether it looks ahead."""
 
 
 def listing() -> Summary:

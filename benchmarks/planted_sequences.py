@@ -44,10 +44,10 @@ LOG_E_VARIANCE = 0.89
 LAGS = np.arange(2, 10)
 PATTERN = np.array([1.0, 0.8, 0.5, 0.0, -0.4, -0.6, 0.4, 0.2])
 NETWORKS: dict[str, NetworkConfig] = {
-    "LSTM": LSTMConfig(dropout=0.0, epochs=40),
+    "LSTM": LSTMConfig(dropout=0.0, epochs=40, patience=8, batch=4),
     "Transformer": TransformerConfig(dropout=0.0, epochs=40),
     "convolution": ConvolutionConfig(dropout=0.0, epochs=10),
-    "sequence to sequence": Seq2SeqConfig(dropout=0.0, epochs=40),
+    "sequence to sequence": Seq2SeqConfig(dropout=0.0, epochs=40, patience=8, batch=4),
 }
 
 

@@ -48,7 +48,7 @@ class NetworkConfig(ABC):
     alphas: tuple[float, ...] = (300.0, 3000.0, 30000.0)
     body_features: int = 0
     body_weights: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
-    location_penalties: tuple[float, ...] = (LOCATION_PENALTY, 0.01)
+    location_penalties: tuple[float, ...] = (LOCATION_PENALTY, 0.003)
     epochs: int = 20
     patience: int = 5
     learning_rate: float = 1e-4

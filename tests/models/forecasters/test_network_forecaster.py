@@ -69,7 +69,7 @@ def test_recovers_a_lagged_pattern_in_scale(make_training) -> None:
 def test_frees_the_location_where_validation_shows_a_pattern_in_it(make_training) -> None:
     training = make_training(location=0.4, tickers=12)
     fitted = LEARNER.fit(training)
-    assert fitted.choices["location_penalty"] == 0.01
+    assert fitted.choices["location_penalty"] == 0.003
     unseen = make_training(location=0.4, seed=9).inputs
     signal = 0.4 * (unseen.x[:, 8:-2, 1] - unseen.x[:, 7:-3, 1]) / np.sqrt(2)
     error = signal - outputs(fitted, unseen)[:, 10:, 0, 0]

@@ -98,7 +98,7 @@ class Universe(Section):
     )
     min_sessions: int = Field(750, ge=300, description="a ticker with fewer sessions is listed and left out")
     decision_lead_minutes: int = Field(
-        0, ge=0, le=300, description="news less than this before the close counts for the next session; bars do not wait"
+        0, ge=0, le=300, description="news later than this before the close counts for the next session; bars do not"
     )
 
     @field_validator("tickers")

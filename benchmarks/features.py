@@ -39,6 +39,7 @@ from features.panel import Panel
 from features.prices import FAMILIES
 from pipeline import featurize
 from pipeline.config import Config, Data
+from pipeline.feature_years import COLUMNS
 from pipeline.labelled import scorer_in_use
 from pipeline.store import Lake, empty
 
@@ -64,7 +65,7 @@ FULL, QUICK = Size(500, 2514, 50, 100_000, 5), Size(8, 760, 4, 300, 1)
 def from_lake(lake: Lake) -> tuple[Panel, dict[str, float]]:
     """The panel of all price features, and the seconds of its parts."""
     marks = [time.perf_counter()]
-    rows = lake.prices()
+    rows = lake.prices(wanted=COLUMNS)
     marks.append(time.perf_counter())
     sessions, closes = calendars.axis("XNYS", rows["session"])
     bars = Bars.from_rows(rows, sessions)
@@ -104,7 +105,7 @@ def against_pandas(lake: Lake, rounds: int) -> dict[str, list[float]]:
 
 
 def with_pandas(lake: Lake) -> pd.DataFrame:
-    rows = lake.prices()
+    rows = lake.prices(wanted=COLUMNS)
     return price_features(rows, calendars.axis("XNYS", rows["session"])[0])
 
 

@@ -64,22 +64,20 @@ class Gross(NamedTuple):
 
 
 class Adjusted(NamedTuple):
-    """Closes with every action in, and what the vendor contradicts itself about.
+    """Total returns with every action in, and what the vendor contradicts itself about.
 
-    close: on the index of the rows; the ticker's first close, moved on by its total returns, so that a bar depends
-    on no later one. gross: on the same index, 1 + total return since the ticker's bar before, from these two bars
-    alone; NaN on its first one. mismatches: MISMATCH_COLUMNS by ticker and session, simple returns. unlisted: the
+    gross: on the index of the rows, 1 + total return since the ticker's bar before, from these two bars alone; NaN on
+    its first one. mismatches: MISMATCH_COLUMNS by ticker and session, simple returns. unlisted: the
     session of every return that rests on adj_close alone.
     """
 
-    close: pd.Series
     gross: pd.Series
     mismatches: pd.DataFrame
     unlisted: pd.DatetimeIndex
 
 
 def adjust(rows: pd.DataFrame) -> Adjusted:
-    """The adjusted closes of rows of the `prices` table, in any order, one a (ticker, session)."""
+    """The total returns of rows of the `prices` table, in any order, one a (ticker, session)."""
     ticker, _ = pd.factorize(rows["ticker"])
     order = np.lexsort((rows["session"].to_numpy(), ticker))
     owner = ticker[order]
@@ -92,14 +90,13 @@ def adjust(rows: pd.DataFrame) -> Adjusted:
     found = gross_returns(now, before, dividend[1:][follows], split[1:][follows])
     at = np.flatnonzero(follows) + 1
     gross = np.full(len(rows), np.nan)
-    gross[at] = found.ratio
-    moved = _cumulated(np.where(np.isnan(gross), close, gross), owner)
-    by_row = np.argsort(order)
+    gross[order[at]] = found.ratio
     which = found.mismatch
+    contradicted = rows.iloc[order[at[which]]]
     mismatches = pd.DataFrame(
         {
-            "ticker": rows["ticker"].to_numpy()[order][at[which]],
-            "session": rows["session"].to_numpy()[order][at[which]],
+            "ticker": contradicted["ticker"].to_numpy(),
+            "session": contradicted["session"].to_numpy(),
             "expected_return": found.ratio[which] - 1,
             "adj_return": (now.adj_close / before.adj_close)[which] - 1,
             "dividend": dividend[at[which]],
@@ -107,9 +104,8 @@ def adjust(rows: pd.DataFrame) -> Adjusted:
         }
     )
     mismatches = mismatches.sort_values(["ticker", "session"], ignore_index=True)
-    close_of_row, gross_of_row = (pd.Series(values[by_row], index=rows.index) for values in (moved, gross))
-    unlisted = pd.DatetimeIndex(rows["session"].to_numpy()[order][at[found.unlisted]])
-    return Adjusted(close_of_row, gross_of_row, mismatches, unlisted)
+    unlisted = pd.DatetimeIndex(rows["session"].iloc[order[at[found.unlisted]]])
+    return Adjusted(pd.Series(gross, index=rows.index), mismatches, unlisted)
 
 
 def gross_returns(now: Bars, before: Bars, dividend: Floats, split: Floats) -> Gross:
@@ -174,14 +170,3 @@ def _rounding(price: Floats) -> Floats:
     half = np.where(np.abs(scaled - np.round(scaled)) < 1e-5, HALF_CENT, HALF_MICRO)
     moved: Floats = -np.log1p(-np.minimum(half / price, 0.9))
     return moved
-
-
-def _cumulated(ratio: Floats, owner: npt.NDArray[np.int64]) -> Floats:
-    """The running product of each owner's own stretch; owners lie one after the other."""
-    starts = np.flatnonzero(np.r_[True, owner[1:] != owner[:-1]]) if len(owner) else np.zeros(0, dtype=np.int64)
-    column = np.cumsum(np.r_[False, owner[1:] != owner[:-1]]) if len(owner) else starts
-    line = np.arange(len(owner)) - starts[column]
-    wide = np.ones((int(line.max(initial=-1)) + 1, len(starts)))
-    wide[line, column] = ratio
-    product: Floats = np.cumprod(wide, axis=0)[line, column]
-    return product

@@ -157,7 +157,7 @@ class Bars:
     @cached_property
     def vol(self) -> Array:
         """(N, S) v: see `volatility`; NaN where there is no return."""
-        return volatility(self.r)
+        return self._vols[:-1]
 
     @cached_property
     def v(self) -> Array:
@@ -210,7 +210,17 @@ class Bars:
     @cached_property
     def market_vol(self) -> Array:
         """(1, S) w: the `volatility` of m."""
-        return volatility(self.market)
+        return self._vols[-1:]
+
+    @cached_property
+    def _vols(self) -> Array:
+        """(N + 1, S) of the tickers and, last, of the market: one recursion for all."""
+        return volatility(np.concatenate([self.r, self.market]))
+
+    @cached_property
+    def gap_squares(self) -> Sums:
+        """Sums of `gap` squared."""
+        return self.sums(self.gap**2, self.moves)
 
 
 def pair_of(year: int) -> int:

@@ -117,10 +117,13 @@ def _fill(x: Float32, ordered: Sequence[str], span: Bars, given: Mapping[str, Ar
         given: own and sentiment features, (N, span.keep).
     """
     # A feature after the other, then all turned at once: writing single cells far apart is slower than computing them.
-    block = np.full((len(ordered), *x.shape[:2]), np.nan, dtype=np.float32)
+    block = np.empty((len(ordered), *x.shape[:2]), dtype=np.float32)
+    places = dict(zip(ordered, range(len(ordered)), strict=True))
     for name, values in _computed(ordered, span, given):
-        block[ordered.index(name)] = values
-    x[...] = np.moveaxis(block, 0, -1)
+        block[places.pop(name)] = values
+    assert not places, f"no family computes {', '.join(places)}"
+    for n in range(len(x)):  # a ticker at a time stays in the processor's cache
+        x[n] = block[:, n].T
     x[~span.now(span.traded)] = np.nan
 
 

@@ -8,11 +8,11 @@ many tickers there are, on what comes later, or on empty sessions in front: sums
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import bottleneck
 import numpy as np
 import numpy.typing as npt
+from scipy.signal import lfilter
 
 Array = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -40,23 +40,40 @@ class Sums:
 
     def __init__(self, x: Array, keep: int, like: Sums | None = None) -> None:
         self.keep = keep
+        self._means: dict[tuple[int, int], Array] = {}
         there = np.isfinite(x)
         self._sums = np.zeros((x.shape[0], x.shape[1] + 1))
         np.cumsum(np.where(there, x, 0.0), axis=1, out=self._sums[:, 1:])
         if like is not None:
             self._counts: Counts = like._counts
+            self._seen: dict[tuple[int, int], tuple[Bools | None, Counts]] = like._seen
             return
         self._counts = np.zeros(self._sums.shape, dtype=np.int32)
         np.cumsum(there, axis=1, dtype=np.int32, out=self._counts[:, 1:])
+        self._seen = {}
 
     def mean(self, n: int, lag: int = 0) -> Array:
-        """(N, keep) mean over n sessions, the last of them `lag` sessions ago."""
-        total, count = _windows(self._sums, self.keep, n, lag), self.count(n, lag)
-        return np.where(count >= needed(n), total / np.maximum(count, 1), np.nan)
+        """(N, keep) mean over n sessions, the last of them `lag` sessions ago; kept, and not to be written to."""
+        if (n, lag) in self._means:
+            return self._means[n, lag]
+        total = _windows(self._sums, self.keep, n, lag)
+        short, count = self._short(n, lag)
+        total /= n if short is None else np.maximum(count, 1)
+        if short is not None:
+            total[short] = np.nan
+        self._means[n, lag] = total
+        return total
 
     def count(self, n: int, lag: int = 0) -> Counts:
         """(N, keep) how many of the n sessions have a value."""
-        return _windows(self._counts, self.keep, n, lag)
+        return self._short(n, lag)[1]
+
+    def _short(self, n: int, lag: int) -> tuple[Bools | None, Counts]:
+        """Which windows have too few values, None if every window has all; and how many they have."""
+        if (n, lag) not in self._seen:
+            count = _windows(self._counts, self.keep, n, lag)
+            self._seen[n, lag] = (None if (count == n).all() else count < needed(n)), count
+        return self._seen[n, lag]
 
     def rms(self, n: int) -> Array:
         """Root of `mean`, for sums of squares; a difference of sums can end a hair below zero."""
@@ -93,28 +110,17 @@ def since_highest(x: Array, n: int, keep: int) -> Array:
     return np.asarray(bottleneck.move_argmax(_reach(x, n, keep), n, needed(n), axis=1)[:, -keep:])
 
 
-def recursions(parts: Sequence[tuple[Array, float, float]]) -> tuple[Array, ...]:
-    """`recursion` of each (x, decay, gain), all in one loop over the sessions: the loop is what takes time."""
-    x = np.concatenate([each * gain for each, _, gain in parts])
-    decay = np.repeat([decay for _, decay, _ in parts], [len(each) for each, *_ in parts])
-    return tuple(np.split(_recursion(x, decay[:, None]), np.cumsum([len(each) for each, *_ in parts[:-1]])))
-
-
 def recursion(x: Array, decay: float, gain: float = 1.0) -> Array:
     """(N, S) s(t) = decay s(t-1) + gain x(t), from s = 0; a missing value leaves s as it was."""
-    return _recursion(x * gain, np.array([[decay]]))
-
-
-def _recursion(x: Array, decay: Array) -> Array:
-    """(N, S) s(t) = decay s(t-1) + x(t); decay (N, 1) or (1, 1)."""
     there = np.isfinite(x)
-    state = np.ascontiguousarray(np.where(there, x, 0.0).T)  # (S, N)
-    factor = np.ascontiguousarray(np.where(there, decay, 1.0).T)
-    moved = np.empty(state.shape[1])
-    for before, now, decayed in zip(state[:-1], state[1:], factor[1:], strict=True):
-        np.multiply(decayed, before, out=moved)
-        now += moved
-    return np.ascontiguousarray(state.T)
+    entering = np.where(there, x * gain, 0.0)
+    state: Array = lfilter([1.0], [1.0, -decay], entering, axis=1)
+    # One filter for all, whatever holes a later session brings: of a row with holes it is shown what is there.
+    with_holes = (np.maximum.accumulate(there, axis=1) & ~there).any(axis=1)
+    for n in np.flatnonzero(with_holes):
+        own = lfilter([1.0], [1.0, -decay], entering[n, there[n]])
+        state[n] = np.r_[0.0, own][np.cumsum(there[n])]
+    return state
 
 
 def ewma(x: Array, decay: float, warm_up: int = 1) -> Array:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from features import actions, members, table
+from features import actions, frames, members, table
 from features.bars import Bars
 from features.classifier import Classifier
 from features.news import SCORED
@@ -29,6 +29,8 @@ from pipeline.labelled import scorer_bytes, scorer_in_use
 from pipeline.own_features import own_families, own_files
 from pipeline.store import Lake
 
+COLUMNS = ("ticker", "session", *frames.PRICE_FIGURES)
+"""The columns of `prices` that features and labels are computed from."""
 YEARS_BEHIND = 3
 """How many calendar years before the first wanted one are read: labels of the year before need its volatility."""
 
@@ -82,7 +84,7 @@ def read(
         held: ticker and first (session) of the tickers wanted.
     """
     year = None if first is None else first - YEARS_BEHIND
-    rows = lake.prices() if year is None else lake.prices(where=f"year >= {year}")
+    rows = lake.prices(where="TRUE" if year is None else f"year >= {year}", wanted=COLUMNS)
     rows = rows[rows["ticker"].isin(list(held["ticker"]))].reset_index(drop=True)
     headlines = lake.news() if year is None else lake.news(where=f"known_at >= TIMESTAMP '{year}-01-01T00:00:00Z'")
     return Sources(rows, actions.adjust(rows), headlines, spells, held.set_index("ticker")["first"], makers)

@@ -108,7 +108,9 @@ class Lake:
             f"SELECT * FROM t WHERE {where}" + (f" ORDER BY {order_by}" if order_by else ""), t=held
         )
 
-    def prices(self, as_of: pd.Timestamp | None = None, where: str = "TRUE") -> pd.DataFrame:
+    def prices(
+        self, as_of: pd.Timestamp | None = None, where: str = "TRUE", wanted: Sequence[str] = ()
+    ) -> pd.DataFrame:
         """Price rows by (ticker, session); with `as_of`, those publicly known at that instant (UTC).
 
         A later vendor revision takes effect when we saw it: before that, the replaced row is returned.
@@ -116,13 +118,13 @@ class Lake:
         Args:
             as_of: another instant than the lake's own.
             where: an SQL condition on top.
+            wanted: the columns; all if empty.
         """
-        as_of = as_of or self.as_of
-        if as_of is None:
-            return self.read("prices", where, order_by="ticker, session")
-        known = f"known_at <= {_sql(as_of)} AND ({where})"
-        if not self.exists("price_revisions"):
-            return self.read("prices", known, order_by="ticker, session")
+        as_of, chosen = as_of or self.as_of, ", ".join(wanted) or "*"
+        known = where if as_of is None else f"known_at <= {_sql(as_of)} AND ({where})"
+        if as_of is None or not self.exists("price_revisions"):
+            sql = f"SELECT {chosen} FROM t WHERE {known} ORDER BY ticker, session"
+            return self.tables.query(sql, t=self.tables.open("prices"))
         # Of several rows replaced after `as_of`, the one replaced first was in force.
         columns = ", ".join(frames.COLUMNS["prices"])
         return self.tables.query(
@@ -131,7 +133,7 @@ class Lake:
                 SELECT {columns}, row_number() OVER (PARTITION BY ticker, session ORDER BY replaced_at) AS n
                 FROM r WHERE {known} AND replaced_at > {_sql(as_of)}
             ), in_force AS (SELECT {columns} FROM replaced WHERE n = 1)
-            SELECT * FROM (
+            SELECT {chosen} FROM (
                 SELECT {columns} FROM p WHERE {known} AND NOT EXISTS
                     (SELECT 1 FROM in_force f WHERE f.ticker = p.ticker AND f.session = p.session)
                 UNION ALL SELECT {columns} FROM in_force
@@ -157,7 +159,7 @@ class Lake:
         return self.read("news", f"{known} AND ({where})", order_by="known_at, news_id")
 
     def headlines(self) -> tuple[int, int]:
-        """How many rows of `news` are publicly known at the lake's instant, and how many of them are simulated."""
+        """How many headlines are publicly known at the lake's instant, and how many of them are simulated."""
         if not self.exists("news"):
             return 0, 0
         where = "TRUE" if self.as_of is None else f"known_at <= {_sql(self.as_of)}"

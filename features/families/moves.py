@@ -39,19 +39,14 @@ def momentum_family(bars: Bars) -> dict[str, Array]:
     (s - 1) / (s + 1), from the first L; macd_hist = (M - A9 of M) / v with M = A12 - A26. boll_20 = (L - mean_20 L) /
     (2 std_20 L), ddof 0. stoch_14 = 2 (L - lowest) / (highest - lowest) - 1 over the lows and highs of 14 sessions.
     """
-    fast, slow, gains, falls = trailing.recursions(
-        [
-            *(_behind(bars.r, span) for span in (FAST, SLOW)),
-            *((np.maximum(side * bars.r, 0.0), 1 - 1 / RSI_SESSIONS, 1.0) for side in (1, -1)),
-        ]
-    )
+    fast, slow = (_behind(bars.r, span) for span in (FAST, SLOW))
     macd, signal = _macd_lines(bars, fast - slow)
-    levels = bars.sums(bars.path)
+    levels = bars.sums(bars.path, bars.spreads)
     spread = trailing.deviation(levels, bars.sums(bars.path**2, levels), 20)
     now = bars.now(bars.path)
     return {
         "mom_250_20": scaled_move(bars, 230, 20),
-        "rsi_14": _relative_strength(bars, bars.now(gains), bars.now(falls)),
+        "rsi_14": _relative_strength(bars),
         "macd": bars.now(macd) / bars.v,
         "macd_hist": bars.now(macd - signal) / bars.v,
         "boll_20": (now - levels.mean(20)) / (2 * spread),
@@ -68,16 +63,18 @@ def _macd_lines(bars: Bars, apart: Array) -> tuple[Array, Array]:
     return np.where(count >= SLOW, macd, np.nan), np.where(count >= SLOW + SIGNAL - 1, signal, np.nan)
 
 
-def _behind(r: Array, span: int) -> tuple[Array, float, float]:
-    """The recursion of the exponential average of L less L: A(t) - L(t) = decay (A(t-1) - L(t-1) - r(t)).
+def _behind(r: Array, span: int) -> Array:
+    """(N, S) the exponential average of L less L: A(t) - L(t) = decay (A(t-1) - L(t-1) - r(t)).
 
     Averages of levels as filters of returns, so no level enters.
     """
     decay = (span - 1) / (span + 1)
-    return r, decay, -decay
+    return trailing.recursion(r, decay, -decay)
 
 
-def _relative_strength(bars: Bars, gains: Array, falls: Array) -> Array:
+def _relative_strength(bars: Bars) -> Array:
+    decay = 1 - 1 / RSI_SESSIONS
+    gains, falls = (bars.now(trailing.recursion(np.maximum(side * bars.r, 0.0), decay)) for side in (1, -1))
     moved = gains + falls
     found = np.where(moved > 0, quotient(gains - falls, moved), 0.0)
     return np.where(bars.now(trailing.observations(bars.r)) >= RSI_SESSIONS, found, np.nan)
@@ -95,7 +92,7 @@ def gap_family(bars: Bars) -> dict[str, Array]:
     gap_1 = gap / v; gap_abs_1 = |gap_1|; gap_vol_20 = ln(rms_20(gap) / v); gap_share_20 = mean_20(gap^2) /
     (mean_20(gap^2) + mean_20(day^2)): how much of the movement comes overnight.
     """
-    squares = bars.sums(bars.gap**2, bars.moves)
+    squares = bars.gap_squares
     overnight = squares.mean(20)
     intraday = bars.sums(np.where(np.isfinite(bars.r), bars.day, np.nan) ** 2, bars.moves).mean(20)
     gap = bars.now(bars.gap) / bars.v

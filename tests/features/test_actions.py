@@ -66,7 +66,7 @@ def test_closes_move_on_from_the_first_one_and_contradictions_are_listed() -> No
             ("A", "2013-03-05", 50.49, 25.245, 0.0, 1.0),
         )
     )
-    np.testing.assert_allclose(found.close, [10.0, 102.0, 100.0, 12.0, 100.98])
+    np.testing.assert_allclose(found.gross, [np.nan, 1.02, np.nan, 1.2, 0.99])
     assert found.mismatches.to_dict("records") == [
         {
             "ticker": "B",
@@ -82,7 +82,7 @@ def test_closes_move_on_from_the_first_one_and_contradictions_are_listed() -> No
 
 def test_nothing_gives_nothing() -> None:
     found = adjust(rows_of().astype({"close": "float64"}))
-    assert found.close.empty
+    assert found.gross.empty
     assert found.mismatches.empty
 
 
@@ -116,7 +116,7 @@ def test_the_total_return_is_recovered(prices: pd.DataFrame) -> None:
     assert found.mismatches.empty
     assert len(found.unlisted) > 5
     for _, own in rows.groupby("ticker"):
-        there = np.log(found.close[own.index]).diff().dropna()
+        there = np.log(found.gross[own.index]).dropna()
         vendor = np.log(own["adj_close"]).diff().dropna()
         # The two conventions of booking a dividend differ by dividend times return.
         np.testing.assert_allclose(there, vendor, atol=0.05 * 0.1)
@@ -156,7 +156,7 @@ def test_later_rows_move_no_earlier_byte(prices: pd.DataFrame, cut: int) -> None
     altered.loc[later, "split"], altered.loc[later, "dividend"] = 7.0, 1.0
     whole, moved, cut_off = adjust(rows), adjust(altered), adjust(rows[~later])
     for found in (moved, cut_off):
-        assert found.close[~later].to_numpy().tobytes() == whole.close[~later].to_numpy().tobytes()
+        assert found.gross[~later].to_numpy().tobytes() == whole.gross[~later].to_numpy().tobytes()
     assert len(moved.mismatches) > len(whole.mismatches)
 
 
@@ -180,7 +180,7 @@ def test_as_a_loop_over_bars_would(bars: list[tuple], random) -> None:
     frame = rows_of(*rows).astype(dict.fromkeys(("close", "adj_close", "dividend", "split"), "float64"))
     found = adjust(frame)
     keys = list(zip(frame["ticker"], frame["session"].dt.strftime("%Y-%m-%d"), strict=True))
-    np.testing.assert_allclose(found.close, [expected[key] for key in keys], rtol=1e-7)
+    np.testing.assert_allclose(found.gross, [expected[key] for key in keys], rtol=1e-7)
     assert listed(found) == mismatched
 
 
@@ -190,13 +190,13 @@ def listed(found: Adjusted) -> list[tuple[str, str]]:
 
 def plain(rows: list[tuple]) -> tuple[dict, list]:
     """The rule bar by bar, in scalars."""
-    last: dict[str, tuple[float, float, float]] = {}
+    last: dict[str, tuple[float, float]] = {}
     index, mismatched = {}, []
     for ticker, day, close, adj, dividend, split in rows:
         if ticker not in last:
-            total = close
+            total = math.nan
         else:
-            before, adj_before, total = last[ticker]
+            before, adj_before = last[ticker]
             move = math.log(adj / adj_before)
             slack = 1e-6
             for price in (close, before, adj, adj_before):
@@ -204,7 +204,7 @@ def plain(rows: list[tuple]) -> tuple[dict, list]:
                 slack -= math.log(1 - min((0.005 if in_cents else 0.5e-6) / price, 0.9))
             silent = abs(move - math.log(close / before)) <= slack
             if dividend == 0 and split == 1:
-                total *= close / before if silent else adj / adj_before
+                total = close / before if silent else adj / adj_before
             else:
                 tried = []
                 for worth in (close * split, close):
@@ -215,10 +215,10 @@ def plain(rows: list[tuple]) -> tuple[dict, list]:
                 (raw_gap, raw), (own_gap, own) = tried
                 takes_raw = abs(math.log(raw)) < abs(math.log(own)) / 2 if silent else raw_gap < own_gap
                 gap, ratio = tried[0] if takes_raw else tried[1]
-                total *= ratio
+                total = ratio
                 if gap > slack:
                     mismatched.append((ticker, day))
-        last[ticker] = close, adj, total
+        last[ticker] = close, adj
         index[ticker, day] = total
     return index, sorted(mismatched)
 
@@ -228,5 +228,5 @@ def test_a_history_of_five_hundred_tickers_takes_a_moment(make_prices: MakePrice
     many = pd.concat([rows.assign(ticker=rows["ticker"] + str(i)) for i in range(20)], ignore_index=True)
     one, all_of_them = adjust(rows), adjust(many)
     for i in range(20):
-        part = all_of_them.close[i * len(rows) : (i + 1) * len(rows)]
-        assert part.to_numpy().tobytes() == one.close.to_numpy().tobytes()
+        part = all_of_them.gross[i * len(rows) : (i + 1) * len(rows)]
+        assert part.to_numpy().tobytes() == one.gross.to_numpy().tobytes()

@@ -46,7 +46,7 @@ def run(server: Replay, lake: Path, *tickers: str, **universe: Any) -> Summary:
 def returns(lake: Lake) -> np.ndarray:
     """The one-session returns that features see, from close, dividends and splits."""
     rows = lake.prices()
-    return (adjust(rows).close.pct_change().to_numpy())[1:]
+    return adjust(rows).gross.to_numpy()[1:] - 1
 
 
 def split_on_the_last_session() -> pd.DataFrame:

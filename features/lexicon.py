@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+from vaderSentiment.vaderSentiment import NEGATE, SentimentIntensityAnalyzer
 
 Floats = npt.NDArray[np.float64]
 
@@ -36,6 +36,8 @@ def vader(texts: Sequence[str]) -> Vader:
     rows = [_score(str(text)) for text in unique]
     if len(_KNOWN) > MOST_PIECES:
         _KNOWN.clear()
+    if len(_NEGATES) > MOST_PIECES:
+        _NEGATES.clear()
     scored: Floats = np.array(rows, dtype=np.float64).reshape(-1, 3)[place]
     return Vader(scored[:, 0], scored[:, 1], scored[:, 2])
 
@@ -63,12 +65,24 @@ class _Near(SentimentIntensityAnalyzer):  # type: ignore[misc]
 
     def _negation_check(self, valence: float, words: list[str], start_i: int, i: int) -> Any:
         near = words[i - start_i - 1 : i + 1]
+        if not any(map(_NEGATES.__getitem__, near[:-1])):
+            return valence
         return super()._negation_check(valence, near, start_i, start_i + 1)
 
     def _special_idioms_check(self, valence: float, words: list[str], i: int) -> Any:
         return super()._special_idioms_check(valence, words[i - 3 : i + 3], 3)
 
 
+class _Negations(dict[str, bool]):
+    """Whether a word has a part in VADER's rules of negation."""
+
+    def __missing__(self, word: str) -> bool:
+        lower = word.lower()
+        found = self[word] = lower in NEGATE or lower in ("so", "this") or "n't" in lower
+        return found
+
+
+_NEGATES: Final = _Negations()
 _VADER: Final = _Near()
 _KNOWN: Final = _Memo()
 

@@ -2,16 +2,23 @@
 
 The residual e = z / s of the scale skip has few fitted parameters against thousands of sessions, so its
 recency-weighted quantiles over the whole purged training slice are used: the tails need every crisis there is.
+On top, for any forecast: widths by volatility group from a purged slice (`GroupWidths`), and widths that follow
+the coverage seen so far (`adaptive`), whose cost in pinball is told.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
-from models.decode import QUANTILES
+from models.decode import QUANTILES, Forecast
 
 Float64 = npt.NDArray[np.float64]
+
+LOW, MEDIAN, HIGH = (QUANTILES.index(q) for q in (0.10, 0.50, 0.90))
 
 
 def residual_shape(z: Float64, log_scale: Float64, weight: Float64) -> Float64:
@@ -52,3 +59,157 @@ def weighted_quantiles(values: Float64, weight: Float64) -> Float64:
     cumulative = np.cumsum(weight[order])
     at = np.asarray(QUANTILES) * cumulative[-1]
     return np.asarray(np.interp(at, cumulative - weight[order] / 2, values[order]), dtype=np.float64)
+
+
+class Groups(NamedTuple):
+    """edges: (G - 1,) ascending. Group g holds values in [edges[g - 1], edges[g])."""
+
+    edges: Float64
+
+    @classmethod
+    def of(cls, values: Float64, groups: int = 3) -> Groups:
+        """Equal shares of the finite values of a calibration slice."""
+        finite = values[np.isfinite(values)]
+        if not len(finite):
+            raise ValueError("no finite value to form groups of; calibrate on sessions with a volatility")
+        return cls(np.quantile(finite, np.arange(1, groups) / groups))
+
+    def __call__(self, values: Float64) -> npt.NDArray[np.int64]:
+        """The group of each value, 0 .. G - 1, -1 where it is not finite."""
+        return np.where(np.isfinite(values), np.searchsorted(self.edges, values, side="right"), -1)
+
+
+def session_volatility(vol: Float64) -> Float64:
+    """(T,) mean over tickers of the log volatility known at each session, NaN where none is: what sessions are grouped
+    by."""
+    held = np.isfinite(vol)
+    logs = np.where(held, np.log(np.where(held, vol, 1.0)), 0.0).sum(0)
+    return np.asarray(np.where(held.any(0), logs / np.maximum(held.sum(0), 1), np.nan))
+
+
+@dataclass(frozen=True)
+class GroupWidths:
+    """Split conformal calibration by group (Vovk 2012, Mondrian; Romano, Patterson, Candes 2019): both sides of every
+    forecast are widened so that q10 and q90 cover what they say in each group of a purged slice.
+
+    Attributes:
+        groups: of the volatility known beforehand. down, up: (G, H) factors of the distance to the median.
+        cells: (G, H) outcomes that each rests on.
+    """
+
+    groups: Groups
+    down: Float64
+    up: Float64
+    cells: npt.NDArray[np.int64]
+
+    @classmethod
+    def fit(
+        cls,
+        forecast: Forecast,
+        log_return: Float64,
+        volatility: Float64,
+        horizons: tuple[int, ...],
+        groups: int = 3,
+        prior_blocks: float = 10.0,
+    ) -> GroupWidths:
+        """From forecasts of a model fitted before the slice.
+
+        Args:
+            forecast: (N, V, H) axes, on the purged slice. log_return: (N, V, H) outcomes, NaN = not known.
+            volatility: (V,) known at each session: see `session_volatility`.
+            prior_blocks: a factor is drawn towards one as if by so many independent blocks of h sessions: neighbouring
+                outcomes overlap and tickers move together, so that sessions / h count, not cells.
+
+        Raises:
+            ValueError: no session has a volatility.
+        """
+        edges = Groups.of(volatility, groups)
+        group = edges(volatility)
+        down, up = np.ones((groups, len(horizons))), np.ones((groups, len(horizons)))
+        cells = np.zeros((groups, len(horizons)), dtype=np.int64)
+        median = forecast.quantiles[..., MEDIAN]
+        below = (median - log_return) / (median - forecast.quantiles[..., LOW])
+        above = (log_return - median) / (forecast.quantiles[..., HIGH] - median)
+        for g in range(groups):
+            for h, horizon in enumerate(horizons):
+                known = np.isfinite(below[:, group == g, h])
+                cells[g, h] = known.sum()
+                if not known.any():
+                    continue
+                blocks = known.any(0).sum() / horizon
+                share = blocks / (blocks + prior_blocks)
+                for side, score in ((down, below), (up, above)):
+                    factor = np.quantile(score[:, group == g, h][known], QUANTILES[HIGH])
+                    side[g, h] = np.exp(share * np.log(max(factor, 0.1)))
+        return cls(edges, down, up, cells)
+
+    def apply(self, forecast: Forecast, volatility: Float64) -> Forecast:
+        """The forecast with its sides widened by (T,) volatility; as it was where that is not finite."""
+        group = self.groups(volatility)
+        held = (group >= 0)[:, None]
+        down, up = (np.where(held, side[np.maximum(group, 0)], 1.0) for side in (self.down, self.up))
+        return widened(forecast, down[None], up[None])
+
+
+def widened(forecast: Forecast, down: Float64, up: Float64) -> Forecast:
+    """Both sides of the median stretched by factors that broadcast to (N, T, H), sigma by their root mean square."""
+    median = forecast.quantiles[..., MEDIAN, None]
+    distance = forecast.quantiles - median
+    stretched = distance * np.where(distance < 0, down[..., None], up[..., None])
+    return Forecast(forecast.sigma * np.sqrt((down**2 + up**2) / 2), median + stretched, forecast.p_up)
+
+
+class Adapted(NamedTuple):
+    """forecast: with widths as adapted. factor: (T, H). cost: (H,) mean pinball over q10, q50, q90 after, over that
+    before, less one, in percent: above zero is what the adaptation costs."""
+
+    forecast: Forecast
+    factor: Float64
+    cost: Float64
+
+
+def adaptive(
+    forecast: Forecast,
+    log_return: Float64,
+    vol: Float64,
+    known_after: tuple[int, ...],
+    rate: float = 0.02,
+    coverage: float = QUANTILES[HIGH] - QUANTILES[LOW],
+) -> Adapted:
+    """Adaptive conformal inference on widths (Gibbs, Candes 2021): after each session whose outcomes become known, the
+    widths grow by `rate` times the share outside the interval above what it should be.
+
+    Args:
+        forecast: (N, T, H) axes, NaN = none. log_return: (N, T, H), NaN = not known. vol: (N, T), unit of the cost.
+        known_after: by horizon, sessions after which an outcome is known; nothing sooner is read.
+        rate: of the logarithm of the width, a session, divided by the horizon: outcomes overlap.
+    """
+    sessions, horizons = forecast.sigma.shape[1:]
+    low, high, median = (forecast.quantiles[..., at] for at in (LOW, HIGH, MEDIAN))
+    log_factor = np.zeros((sessions, horizons))
+    for h, delay in enumerate(known_after):
+        step, now = rate / max(1, delay), 0.0
+        for t in range(sessions):
+            seen = t - delay
+            if seen >= 0:
+                actual = log_return[:, seen, h]
+                known = np.isfinite(actual) & np.isfinite(low[:, seen, h])
+                if known.any():
+                    stretch = np.exp(log_factor[seen, h])
+                    outside = actual < median[:, seen, h] - stretch * (median - low)[:, seen, h]
+                    outside |= actual > median[:, seen, h] + stretch * (high - median)[:, seen, h]
+                    now += step * (float(outside[known].mean()) - (1 - coverage))
+            log_factor[t, h] = now
+    factor = np.exp(log_factor)
+    found = widened(forecast, factor[None], factor[None])
+    before, after = (_mean_pinball(each, log_return, vol) for each in (forecast, found))
+    return Adapted(found, factor, 100 * (after / before - 1))
+
+
+def _mean_pinball(forecast: Forecast, log_return: Float64, vol: Float64) -> Float64:
+    """(H,) mean over q10, q50, q90 and known cells, in units of volatility."""
+    total = np.zeros(log_return.shape)
+    for at in (LOW, MEDIAN, HIGH):
+        error = (log_return - forecast.quantiles[..., at]) / vol[..., None]
+        total += np.maximum(QUANTILES[at] * error, (QUANTILES[at] - 1) * error) / 3
+    return np.asarray(np.nanmean(total, axis=(0, 1)))

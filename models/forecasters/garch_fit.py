@@ -94,7 +94,9 @@ def fit_pooled(standardised: Float64, distribution: Distribution) -> tuple[Param
         variance = np.concatenate([np.ones((len(packed), 1)), later], axis=1)
         return float((_minus_log_likelihood(squares, variance, degrees, distribution) * inside).sum() / inside.sum())
 
-    found = min((minimize(loss, _packed(*start, 8.0), method="L-BFGS-B") for start in STARTS), key=lambda each: each.fun)
+    found = min(
+        (minimize(loss, _packed(*start, 8.0), method="L-BFGS-B") for start in STARTS), key=lambda each: each.fun
+    )
     alpha, gamma, beta, _ = _unpacked(found.x)
     values = (1 - alpha - gamma / 2 - beta, alpha, gamma, beta)
     return Parameters(*(np.array([value]) for value in values)), bool(found.success)

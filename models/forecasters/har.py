@@ -38,8 +38,10 @@ CAP = 50.0
 
 @dataclass(frozen=True)
 class HarConfig:
-    """windows: sessions of the averages, ascending. forms: tried on validation. least: returns a ticker needs for a level
-    of its own; others take the typical ticker's."""
+    """Attributes:
+    windows: sessions of the averages, ascending. forms: tried on validation.
+    least: returns a ticker needs for a level of its own; others take the typical ticker's.
+    """
 
     windows: tuple[int, ...] = (1, 5, 22)
     forms: tuple[Form, ...] = ("log", "variance")

@@ -12,9 +12,10 @@ of a ticker in a span has no return, as if the ticker had been listed that day.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TypeVar
+from functools import cached_property, wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +26,14 @@ from features.actions import Adjusted, adjust
 from features.trailing import Array, Bools, Sums
 
 Scalar = TypeVar("Scalar", bound=np.generic)
+Arguments = ParamSpec("Arguments")
 
 GRID = 2.0**40
 """Logs are whole multiples of 1 / GRID."""
 PAIR = 2
 """How many calendar years are computed together; the year before them is their history."""
+
+NEAR = 20
 
 VOL_DECAY = 0.94
 VOL_CLIP = 0.5
@@ -135,6 +139,10 @@ class Bars:
         """(N, keep) the sessions that features are wanted for."""
         return x[:, x.shape[1] - self.keep :]
 
+    def near(self, x: Array) -> Array:
+        """(N, at most keep + 20) what windows of up to 20 sessions read."""
+        return x[:, -(self.keep + NEAR) :]
+
     def sums(self, x: Array, like: Sums | None = None) -> Sums:
         """Trailing sums of a series, for the sessions that features are wanted for."""
         return Sums(x, self.keep, like)
@@ -176,8 +184,8 @@ class Bars:
 
     @cached_property
     def spreads(self) -> Sums:
-        """Sums of ln(high / low) squared."""
-        return self.sums((self.up - self.down) ** 2)
+        """Sums of ln(high / low) squared, for `near` windows."""
+        return self.sums((self.near(self.up) - self.near(self.down)) ** 2)
 
     @cached_property
     def log_volume(self) -> Array:
@@ -219,8 +227,22 @@ class Bars:
 
     @cached_property
     def gap_squares(self) -> Sums:
-        """Sums of `gap` squared."""
-        return self.sums(self.gap**2, self.moves)
+        """Sums of `gap` squared, for `near` windows."""
+        return self.sums(self.near(self.gap) ** 2)
+
+
+def once(compute: Callable[Concatenate[Bars, Arguments], Array]) -> Callable[Concatenate[Bars, Arguments], Array]:
+    """A function that is computed once for the same bars and arguments; what it returns is not to be written to."""
+
+    @wraps(compute)
+    def remembered(bars: Bars, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Array:
+        memory: dict[Any, Array] = bars.__dict__.setdefault("_remembered", {})
+        key = compute.__qualname__, args, tuple(kwargs.items())
+        if key not in memory:
+            memory[key] = compute(bars, *args, **kwargs)
+        return memory[key]
+
+    return remembered  # type: ignore[return-value]  # mypy wants to know the name of the first argument
 
 
 def pair_of(year: int) -> int:

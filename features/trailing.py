@@ -116,7 +116,7 @@ def recursion(x: Array, decay: float, gain: float = 1.0) -> Array:
     entering = np.where(there, x * gain, 0.0)
     state: Array = lfilter([1.0], [1.0, -decay], entering, axis=1)
     # One filter for all, whatever holes a later session brings: of a row with holes it is shown what is there.
-    with_holes = (np.maximum.accumulate(there, axis=1) & ~there).any(axis=1)
+    with_holes = there.sum(axis=1) < there.shape[1] - there.argmax(axis=1)
     for n in np.flatnonzero(with_holes):
         own = lfilter([1.0], [1.0, -decay], entering[n, there[n]])
         state[n] = np.r_[0.0, own][np.cumsum(there[n])]

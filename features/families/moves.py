@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from features import trailing
-from features.bars import Bars
+from features.bars import Bars, once
 from features.trailing import Array, quotient
 
 RSI_SESSIONS, STOCHASTIC_SESSIONS = 14, 14
@@ -26,6 +26,7 @@ def returns_family(bars: Bars) -> dict[str, Array]:
     return found | {f"ret_{n}": scaled_move(bars, n) for n in (5, 20, 60, 120, 250)}
 
 
+@once
 def scaled_move(bars: Bars, n: int, lag: int = 0) -> Array:
     """sum_n(r) / (v sqrt n), the window ending `lag` sessions ago."""
     return bars.moves.mean(n, lag) * math.sqrt(n) / bars.v
@@ -41,8 +42,9 @@ def momentum_family(bars: Bars) -> dict[str, Array]:
     """
     fast, slow = (_behind(bars.r, span) for span in (FAST, SLOW))
     macd, signal = _macd_lines(bars, fast - slow)
-    levels = bars.sums(bars.path, bars.spreads)
-    spread = trailing.deviation(levels, bars.sums(bars.path**2, levels), 20)
+    path = bars.near(bars.path)
+    levels = bars.sums(path, bars.spreads)
+    spread = trailing.deviation(levels, bars.sums(path**2, levels), 20)
     now = bars.now(bars.path)
     return {
         "mom_250_20": scaled_move(bars, 230, 20),
@@ -94,7 +96,8 @@ def gap_family(bars: Bars) -> dict[str, Array]:
     """
     squares = bars.gap_squares
     overnight = squares.mean(20)
-    intraday = bars.sums(np.where(np.isfinite(bars.r), bars.day, np.nan) ** 2, bars.moves).mean(20)
+    day = np.where(np.isfinite(bars.near(bars.gap)), bars.near(bars.day), np.nan)
+    intraday = bars.sums(day**2, squares).mean(20)
     gap = bars.now(bars.gap) / bars.v
     return {
         "gap_1": gap,
@@ -116,6 +119,7 @@ def drawdown_family(bars: Bars) -> dict[str, Array]:
     return found
 
 
+@once
 def drawdown(bars: Bars, n: int) -> Array:
     """(N, keep) how far the close lies below its highest of n sessions."""
     below = bars.now(bars.path) - trailing.highest(bars.path, n, bars.keep)

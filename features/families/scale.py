@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from features import trailing
-from features.bars import Bars
+from features.bars import Bars, once
 from features.trailing import Array, log_ratio, quotient
 
 ATR_SESSIONS = 14
@@ -49,8 +49,9 @@ def range_family(bars: Bars) -> dict[str, Array]:
     Wilder's average (decay 13/14, weights made to sum to one) of max(up, -r) - min(down, -r): in logs, the previous
     close being -r from this one.
     """
-    rogers = bars.sums(bars.up * (bars.up - bars.day) + bars.down * (bars.down - bars.day), bars.spreads)
-    garman = bars.sums((bars.up - bars.down) ** 2 / 2 - (2 * math.log(2) - 1) * bars.day**2, bars.spreads)
+    up, down, day = (bars.near(part) for part in (bars.up, bars.down, bars.day))
+    rogers = bars.sums(up * (up - day) + down * (down - day), bars.spreads)
+    garman = bars.sums((up - down) ** 2 / 2 - (2 * math.log(2) - 1) * day**2, bars.spreads)
     found = {f"park_{n}": parkinson(bars, n) for n in (1, 5, 20)}
     found |= {f"gk_{n}": log_ratio(garman.rms(n), bars.v) for n in (5, 20)}
     found["rs_20"] = log_ratio(rogers.rms(20), bars.v)
@@ -61,6 +62,7 @@ def range_family(bars: Bars) -> dict[str, Array]:
     return found
 
 
+@once
 def parkinson(bars: Bars, n: int) -> Array:
     """(N, keep) ln of Parkinson's volatility over v."""
     spread = bars.now(bars.up - bars.down) if n == 1 else bars.spreads.rms(n)
@@ -69,9 +71,10 @@ def parkinson(bars: Bars, n: int) -> Array:
 
 def _yang_zhang(bars: Bars, n: int) -> Array:
     k = 0.34 / (1.34 + (n + 1) / (n - 1))
-    day = np.where(np.isfinite(bars.r), bars.day, np.nan)
-    gaps, days = bars.sums(bars.gap, bars.moves), bars.sums(day, bars.moves)
+    up, down, gap = (bars.near(part) for part in (bars.up, bars.down, bars.gap))
+    day = np.where(np.isfinite(gap), bars.near(bars.day), np.nan)
+    gaps, days = bars.sums(gap, bars.gap_squares), bars.sums(day, bars.gap_squares)
     overnight = trailing.variance(gaps, bars.gap_squares, n, ddof=1)
     intraday = trailing.variance(days, bars.sums(day**2, days), n, ddof=1)
-    rogers = bars.sums(bars.up * (bars.up - day) + bars.down * (bars.down - day), days)
+    rogers = bars.sums(up * (up - day) + down * (down - day), days)
     return np.sqrt(overnight + k * intraday + (1 - k) * np.maximum(rogers.mean(n), 0.0))

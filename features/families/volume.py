@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from features import trailing
-from features.bars import Bars
+from features.bars import Bars, once
 from features.trailing import Array, log_ratio, quotient
 
 
@@ -33,6 +33,7 @@ def volume_family(bars: Bars) -> dict[str, Array]:
     }
 
 
+@once
 def volume_z(bars: Bars, n: int) -> Array:
     """(N, keep) how unusual the session's volume is among the last n."""
     spread = trailing.deviation(bars.volume_moves, bars.volume_squares, n, ddof=1)
@@ -40,7 +41,8 @@ def volume_z(bars: Bars, n: int) -> Array:
 
 
 def _with_moves(bars: Bars, logs: Array) -> Array:
-    size = np.where(np.isfinite(logs), np.abs(bars.r), np.nan)
+    logs = bars.near(logs)
+    size = np.where(np.isfinite(logs), np.abs(bars.near(bars.r)), np.nan)
     logs = np.where(np.isfinite(size), logs, np.nan)
     first = bars.sums(size)
     second = bars.sums(logs, first)

@@ -37,7 +37,8 @@ def test_what_was_known_stays_and_tables_keep_their_contract(alteration: Alterat
         pd.testing.assert_frame_equal(known(rows, t)[same], known(before, t)[same])
         if name in alteration.of:
             changed = len(rows) != len(before) or not rows.equals(before)
-            assert changed or known(before, t).equals(before)
+            few = alteration.name == "thinned" and t > SESSIONS - 60  # one bar in ten: of a few, perhaps none
+            assert changed or few or known(before, t).equals(before)
         else:
             pd.testing.assert_frame_equal(rows, before)
 

@@ -178,7 +178,8 @@ def test_predicting_needs_no_scikit_learn(tmp_path: Path) -> None:
 
 ANALYZER = SentimentIntensityAnalyzer()
 SAYINGS = ["good", "not", "BAD!", "great", ":)", "no", "kind", "of", "but", "the", "bomb", "least", "very", "(ok)"]
-SAYINGS += ["never", "so", "THIS", "without", "doubt", "shouldn't", "bad", "ass", "yeah", "right", "\U0001f600", "\u2764"]
+SAYINGS += ["never", "so", "THIS", "without", "doubt", "shouldn't", "bad", "ass", "yeah", "right"]
+SAYINGS += ["\U0001f600", "\u2764"]
 
 
 @settings(max_examples=400, deadline=None)

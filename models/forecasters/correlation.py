@@ -104,6 +104,7 @@ def ledoit_wolf(x: Float64, weight: Float64) -> Shrunk:
         raise ValueError(f"column {int(np.argmin(coverage))} has no value of positive weight; leave it out")
     filled = np.where(held, x, 0.0) / np.sqrt(coverage)
     sample = filled.T @ (filled * share[:, None])
+    sample = (sample + sample.T) / 2  # to the last bit
     mean = float(np.trace(sample)) / len(sample)
     if mean == 0:
         raise ValueError("every return is zero: prices are constant; check the prices")

@@ -96,14 +96,14 @@ def averages(squares: Float64, windows: tuple[int, ...]) -> Float64:
     held = np.isfinite(squares)
     filled = np.where(held, squares, 0.0)
     total, count = np.zeros(squares.shape), np.zeros(squares.shape)
-    found = []
-    for back in range(min(max(windows), squares.shape[1])):
-        total[:, back:] += filled[:, : squares.shape[1] - back]
-        count[:, back:] += held[:, : squares.shape[1] - back]
+    found = {}
+    for back in range(max(windows)):
+        kept = max(0, squares.shape[1] - back)
+        total[:, back:] += filled[:, :kept]
+        count[:, back:] += held[:, :kept]
         if back + 1 in windows:
-            found.append(np.where(count > 0, total / np.maximum(count, 1), np.nan))
-    found += [found[-1]] * (len(windows) - len(found))  # a history shorter than the window
-    return np.stack(found, axis=-1)
+            found[back + 1] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return np.stack([found[window] for window in windows], axis=-1)
 
 
 def _design(form: Form, inputs: Inputs, level: Float64, windows: tuple[int, ...]) -> Float64:

@@ -40,15 +40,15 @@ def interaction(x: np.ndarray, strength: float = 0.25) -> np.ndarray:
 
 @pytest.mark.slow
 def test_finds_an_interaction_that_the_skip_cannot() -> None:
-    x = features(50, 2500, seed=2)
-    planted = interaction(x)
-    training, test = of_signal(planted, x), of_signal(planted, x, seed=1)
-    fitted = BoostingConfig().fit(training)
+    x, unseen = features(50, 2500, seed=2), features(50, 2500, seed=3)
+    fitted = BoostingConfig().fit(of_signal(interaction(x), x))
+    planted = interaction(unseen)
+    test = of_signal(planted, unseen, seed=1)
     target = np.log(np.maximum(np.abs(test.z[..., 0]), Z_FLOOR))
     attainable = r2(target, planted)
     assert attainable > 0.05
-    assert r2(target, fitted.outputs(training.inputs)[..., 0, 1]) > 0.8 * attainable
-    assert r2(target, fitted.foundation.outputs(x)[..., 0, 1]) < 0.01
+    assert r2(target, fitted.outputs(test.inputs)[..., 0, 1]) > 0.8 * attainable
+    assert r2(target, fitted.foundation.outputs(unseen)[..., 0, 1]) < 0.01
 
 
 def test_noise_leaves_the_skip_nearly_as_it_was() -> None:

@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import ElasticNet
 
 from models.decode import QUANTILES
-from models.forecasters.interface import Fitted
+from models.forecasters.interface import Fitted, Training
 from models.forecasters.regression import RegressionConfig, _elastic_nets, _logit_above_zero
 from models.forecasters.scale import Z_FLOOR
 from tests.models.forecasters.panels import (
@@ -61,17 +61,18 @@ def test_no_location_is_freed_under_noise() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["scale", "location"])
 def test_recovers_a_planted_line(where: str) -> None:
-    x = features(50, 2500, seed=7)
-    line = (x[..., 0] - 0.7 * x[..., 3]) / np.sqrt(1.49)
-    strength = 0.25  # about 6 % of the variance of z, or of log|z|
-    planted = strength * line
-    scale = planted if where == "scale" else np.zeros_like(planted)
-    training = of_signal(scale, x, location=0.0 if where == "scale" else planted)
-    test = of_signal(scale, x, seed=1, location=0.0 if where == "scale" else planted)
-    fitted = RegressionConfig().fit(training)
+    def panel(seed: int) -> tuple[Training, np.ndarray]:
+        x = features(50, 2500, seed=seed)
+        line = 0.25 * (x[..., 0] - 0.7 * x[..., 3]) / np.sqrt(1.49)  # about 6 % of the variance of z, or of log|z|
+        if where == "scale":
+            return of_signal(line, x, seed), line
+        return of_signal(np.zeros_like(line), x, seed, location=line), line
+
+    fitted = RegressionConfig().fit(panel(7)[0])
+    test, planted = panel(8)
     z = test.z[..., 0]
     target = np.log(np.maximum(np.abs(z), Z_FLOOR)) if where == "scale" else z
-    found = fitted.outputs(training.inputs)[..., 0, 1 if where == "scale" else 0]
+    found = fitted.outputs(test.inputs)[..., 0, 1 if where == "scale" else 0]
     attainable = r2(target, planted)
     assert attainable > 0.05
     assert r2(target, found) > 0.8 * attainable

@@ -66,7 +66,8 @@ def run_stage(stage: str, config_path: str | None, overrides: list[str]) -> dict
     A stage that left something out completes; the log warns and the artifact lists it.
     """
     module = importlib.import_module(f"pipeline.{stage}")
-    summary: Summary = module.run(read_config(config_path, overrides), logged_progress())
+    started_by = {"kind": "flow"} if stage == "train" else {}  # the trial ledger tells flows from people
+    summary: Summary = module.run(read_config(config_path, overrides), logged_progress(), **started_by)
     log = get_run_logger()
     for line in summary.lines:
         log.info("%s", line)

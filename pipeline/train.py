@@ -17,7 +17,8 @@ from models.decode import Forecast
 from models.forecasters.baselines import Distribution
 from pipeline import lift, trained, universe, walkforward
 from pipeline.config import Config
-from pipeline.evidence import race
+from pipeline.evidence import ledger, race
+from pipeline.evidence.ledger import Trial
 from pipeline.registry import Registry
 from pipeline.store import Lake
 from pipeline.summary import Progress, Summary, silent
@@ -31,8 +32,13 @@ _RELEVANT: dict[str, Any] = {
 """The keys that change what is trained on the same features."""
 
 
-def run(config: Config, progress: Progress = silent) -> Summary:
+def run(config: Config, progress: Progress = silent, kind: str = "cli") -> Summary:
     """Race, judge, fit the live model, and leave networks, evidence and forecasts for the later stages.
+
+    Args:
+        config: the configuration.
+        progress: called as work goes on.
+        kind: who started it, for the trial ledger: cli, flow or tune.
 
     Raises:
         TooLittleHistoryError: no test year has enough training sessions before it.
@@ -40,10 +46,10 @@ def run(config: Config, progress: Progress = silent) -> Summary:
     """
     torch.set_num_threads(config.models.threads)
     with threadpool_limits(config.models.threads):
-        return _run(config, progress)
+        return _run(config, progress, kind)
 
 
-def _run(config: Config, progress: Progress) -> Summary:
+def _run(config: Config, progress: Progress, kind: str) -> Summary:
     lake, registry = Lake.of(config.data), Registry(config.data.artifacts)
     tables = walkforward.table_versions(lake)
     data = walkforward.read(lake, config)
@@ -64,6 +70,8 @@ def _run(config: Config, progress: Progress) -> Summary:
     live = walkforward.fit_folds(data, [live_fold], settings, muted=muted)[0]
     training = _training(config, lake, registry, run_id, data, folds, evidence, tables)
     training["text"] = lift.record(config, decisions)
+    ledger.append(lake, [_trial(config, data, evidence, training, kind)])
+    training["trials"] = ledger.count(lake).trials
     trained.write(registry.run_dir(run_id) / "networks", data, [*fitted, live], ewma, training["status"])
     registry.write_json(run_id, "evidence.json", evidence)
     registry.write_json(run_id, "training.json", training)
@@ -73,6 +81,27 @@ def _run(config: Config, progress: Progress) -> Summary:
         lake.replace("forecasts", rows, f"run_id = '{run_id}' AND model = '{model}'")
     registry.set_latest_run(run_id)
     return _summary(run_id, evidence, training, fitted)
+
+
+def _trial(config: Config, data: Dataset, evidence: dict[str, Any], training: dict[str, Any], kind: str) -> Trial:
+    """This look at the test years, for the ledger; the same run again is the same look."""
+    gains = {
+        int(row["horizon"]): float(row["gain_percent"])
+        for row in evidence["gains"]
+        if (row["model"], row["against"], row["measure"]) == ("student", "ewma", "pinball")
+    }
+    return Trial(
+        run_id=training["run_id"],
+        kind=kind,
+        settings=config.model_dump(mode="json", include=_RELEVANT),
+        data=data.fingerprint(),
+        data_versions=training["tables"],
+        seed=config.models.seed,
+        measure="pinball_gain_percent",
+        by_horizon=gains,
+        verdict=evidence["gate"]["sentence"],
+        started_at=pd.Timestamp(training["created_at"]),
+    )
 
 
 def _run_id(config: Config, data: Dataset) -> str:
@@ -195,6 +224,7 @@ def _summary(run_id: str, evidence: dict[str, Any], training: dict[str, Any], fi
     ]
     lines.append(evidence["direction"]["sentence"])
     lines += [line for line in (evidence["text_ablation"]["sentence"], training["text"]["sentence"]) if line]
+    lines.append(f"trial {training['trials']:,} of the ledger: so many configurations were judged on these tables")
     lines.append(universe.sentence(training["universe"]))
     kept = {key: training[key] for key in ("status", "folds", "universe", "text")}
     figures = {"run_id": run_id, "gate": gate, **kept}

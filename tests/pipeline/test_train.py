@@ -13,6 +13,7 @@ import pytest
 from pipeline import featurize, ingest, train
 from pipeline.config import Config
 from pipeline.errors import StoreError, TooLittleHistoryError
+from pipeline.evidence import ledger
 from pipeline.providers import Delivery, Held
 from pipeline.providers.simulated import headlines
 from pipeline.registry import Registry
@@ -103,6 +104,19 @@ def test_a_second_run_changes_nothing(small_config: Config, prices: pd.DataFrame
     assert again == run_id
     assert lake.versions(tables) == versions
     assert {path.name: path.read_bytes() for path in directory.rglob("*.*")} == before
+
+
+def test_every_look_at_the_test_years_is_in_the_ledger(small_config: Config, prices: pd.DataFrame) -> None:
+    lake, run_id = run_all(small_config, prices)
+    (first,) = ledger.read(lake).to_dict("records")
+    assert (first["run_id"], first["kind"], first["measure"]) == (run_id, "cli", "pinball_gain_percent")
+    train.run(small_config)
+    assert ledger.count(lake) == (1, 0)  # the same look, not another one
+    splits = small_config.splits.model_copy(update={"embargo": small_config.splits.embargo + 1})
+    summary = train.run(small_config.model_copy(update={"splits": splits}), kind="flow")
+    assert ledger.count(lake) == (2, 0)
+    assert ledger.read(lake)["kind"].tolist() == ["cli", "flow"]
+    assert any(line.startswith("trial 2 of the ledger") for line in summary.lines)
 
 
 @pytest.mark.parametrize("cut", ["2008-02-01", "2008-06-02"])

@@ -21,7 +21,7 @@ from pipeline.summary import Progress, Summary, silent
 
 TABLES = (
     "prices", "price_revisions", "news", "quarantine", "state",
-    "features", "targets", "forecasts", "positions",
+    "features", "targets", "forecasts", "positions", "trials",
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ same weights; only the loop over batches is shared, and only rank 0 writes files
 
 from __future__ import annotations
 
+import atexit
 import os
 from dataclasses import dataclass
 from typing import TypeVar
@@ -73,4 +74,11 @@ def join(distributed: bool, device: torch.device) -> Ranks:
                 f"distributed training needs {', '.join(missing)} in the environment; start it with torchrun"
             )
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        atexit.register(_leave)
     return Ranks(dist.get_rank(), dist.get_world_size())
+
+
+def _leave() -> None:
+    """The threads of a group that nobody ended abort a process that is about to exit."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

@@ -16,7 +16,7 @@ from models.forecasters.distributed import Ranks, join
 ROOT = Path(__file__).resolve().parents[3]
 
 PROGRAM = """
-import sys
+import os, sys
 from pathlib import Path
 import numpy as np, torch
 from models.forecasters.fit import FitConfig, Supervision, fit
@@ -37,6 +37,10 @@ fitted = fit(body, data, slice(0, 300), slice(310, 400), config, directory=Path(
 rank = torch.distributed.get_rank() if distributed else 0
 weights = np.concatenate([v.numpy().ravel() for v in body.state_dict().values()])
 np.savez(Path(sys.argv[2]) / f"rank{rank}", curve=fitted.curve, train=fitted.train_curve, weights=weights)
+if distributed:
+    # With torch 2.13 one exit in ten aborts in a thread of gloo, long after training, group destroyed or not.
+    torch.distributed.barrier()
+    os._exit(0)
 """
 
 
@@ -47,7 +51,10 @@ def test_two_processes_reach_the_loss_of_one(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(sys, "argv", [str(program), "alone", str(one)])
     runpy.run_path(str(program))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    subprocess.run([*torchrun, str(program), "distributed", str(two)], check=True, timeout=200, capture_output=True)
+    done = subprocess.run(
+        [*torchrun, str(program), "distributed", str(two)], timeout=200, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
     alone, first, second = (np.load(path) for path in (one / "rank0.npz", two / "rank0.npz", two / "rank1.npz"))
     assert alone["curve"][-1] < alone["curve"][0]
     for name in ("curve", "train", "weights"):

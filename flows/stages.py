@@ -7,6 +7,7 @@ What a stage reports becomes a Markdown artifact of its task run, and its progre
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ def run_stage(stage: str, config_path: str | None, overrides: list[str]) -> dict
     A stage that left something out completes; the log warns and the artifact lists it.
     """
     module = importlib.import_module(f"pipeline.{stage}")
-    started_by = {"kind": "flow"} if stage == "train" else {}  # the trial ledger tells flows from people
+    # A stage that keeps the trial ledger asks who started it.
+    started_by = {"kind": "flow"} if "kind" in inspect.signature(module.run).parameters else {}
     summary: Summary = module.run(read_config(config_path, overrides), logged_progress(), **started_by)
     log = get_run_logger()
     for line in summary.lines:

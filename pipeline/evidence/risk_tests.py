@@ -119,6 +119,32 @@ def pooled(breached: Array, horizon: int = 1, confidence: float = 0.95) -> Mean:
     return clustered_mean(breached, horizon, confidence)
 
 
+def pooled_independence(breached: Array, horizon: int = 1, confidence: float = 0.95) -> Mean | None:
+    """Do exceedances follow exceedances of the same ticker? Over all tickers, clustered by session.
+
+    The mean product of a ticker's exceedance and its last one, each less the share of all: zero if they come
+    independently (Berkowitz, Christoffersen and Pelletier 2011, the first autocovariance), above zero if in clusters.
+
+    Args:
+        breached: (N, T) of 0 and 1, NaN = no forecast or no outcome; a pair is a ticker's cell and its last known one
+            at least `horizon` sessions before, so that outcomes do not overlap.
+        horizon: sessions that an outcome spans. confidence: of the interval. `.p_value()` of the result is two-sided.
+
+    Returns:
+        None where no exceedance, or no pair, can be tested.
+    """
+    known = np.isfinite(breached)
+    if not known.any() or not np.nansum(breached):
+        return None
+    moves = np.where(known, breached - np.nanmean(breached), np.nan)
+    # The last known cell at or before each session.
+    last = np.maximum.accumulate(np.where(known, np.arange(known.shape[1]), -1), axis=1)
+    before = np.concatenate([np.full((len(known), horizon), -1), last[:, : known.shape[1] - horizon]], axis=1)
+    paired = np.where(before >= 0, np.take_along_axis(moves, np.maximum(before, 0), axis=1), np.nan)
+    products = moves * paired
+    return clustered_mean(products, horizon, confidence) if np.isfinite(products).any() else None
+
+
 def _ratios(hits: npt.NDArray[np.int64], n: int, counts: Array, level: float) -> Ratios:
     """From hits (...) of n and counts (2, 2, ...) of transitions [before, after]."""
     number = 2 * (_log_likelihood(hits, n - hits, hits / n) - _log_likelihood(hits, n - hits, level))

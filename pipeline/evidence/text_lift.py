@@ -17,7 +17,7 @@ from scipy.stats import rankdata
 from models.decode import QUANTILES
 from models.forecasters.scale import Z_FLOOR
 from pipeline.evidence import metrics
-from pipeline.evidence.race import PRIMARY_LEVELS
+from pipeline.evidence.losses import PRIMARY_LEVELS
 from pipeline.evidence.significance import Resamples, Resampling
 
 Array = npt.NDArray[np.float64]

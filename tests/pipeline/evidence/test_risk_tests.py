@@ -135,3 +135,40 @@ def test_invariants(flags: list[bool], level: float) -> None:
     assert min(found) >= 0
     backwards = risk_tests.ratios(breached[::-1], level)
     assert backwards.number == pytest.approx(float(found.number))
+
+
+def test_pooled_independence_by_hand() -> None:
+    breached = np.array([[1, 1, 0, 0, np.nan, 1], [0, 0, 0, 1, 0, 0]], dtype=float)
+    share = 4 / 11
+    hit, none = 1 - share, -share
+    # Pairs of the first ticker: 11, 10, 00, and 0-1 over the gap; of the second: 00, 00, 01, 10, 00.
+    products = [hit * hit, hit * none, none * none, none * hit, *([none * none] * 3), hit * none, hit * none]
+    found = risk_tests.pooled_independence(breached)
+    assert found is not None
+    assert found.mean == pytest.approx(np.mean(products))
+    assert found.n_cells == 9
+    apart = risk_tests.pooled_independence(breached, horizon=2)
+    assert apart is not None
+    assert apart.n_cells == 3 + 4  # at least two sessions apart
+
+
+def test_pooled_independence_holds_its_level_where_tickers_fall_together_and_sees_clusters() -> None:
+    generator = np.random.default_rng(2)
+    p_values = {"independent": [], "clustered": []}
+    for _ in range(200):
+        common = generator.normal(size=(1, 1000))
+        shock = np.sqrt(0.6) * common + np.sqrt(0.4) * generator.normal(size=(10, 1000))
+        calm = np.exp(0.5 * np.sin(np.arange(1000) / 60))
+        for name, returns in (("independent", shock), ("clustered", shock * calm)):
+            found = risk_tests.pooled_independence((returns < -1.645).astype(float))
+            assert found is not None
+            p_values[name].append(found.p_value())
+    assert (
+        binom.ppf(0.001, 200, 0.05) <= (np.array(p_values["independent"]) < 0.05).sum() <= binom.ppf(0.999, 200, 0.06)
+    )
+    assert np.mean(np.array(p_values["clustered"]) < 0.05) > 0.7
+
+
+def test_pooled_independence_without_exceedances_is_not_tested() -> None:
+    assert risk_tests.pooled_independence(np.zeros((2, 50))) is None
+    assert risk_tests.pooled_independence(np.array([[1.0], [0.0]])) is None

@@ -20,8 +20,9 @@ import pandas as pd
 from features.splits import Fold
 from models.compact import bundle as bundles
 from models.compact import export, integer
-from models.compact.integer import QuantizedNetwork
+from models.compact.integer import QuantizedLayer, QuantizedNetwork
 from models.compact.network import FIELD
+from models.compact.onnx_graph import options
 from models.compact.quantize import quantize
 from models.compact.runtime import Scorer, target_weights
 from models.decode import Forecast, decode
@@ -37,7 +38,7 @@ from pipeline.trained import Trained
 from pipeline.walkforward import Dataset
 
 Float32 = npt.NDArray[np.float32]
-GOLDEN_WINDOWS = 16
+GOLDEN_WINDOWS = 8
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def _quantize(data: Dataset, held: Trained, train_end: int, calibration_sessions
 
 
 def _run_panel(quantized: QuantizedNetwork, scaled: Float32) -> tuple[Float32, npt.NDArray[np.uint8]]:
-    x = np.ascontiguousarray(scaled[..., quantized.network.body_features].transpose(0, 2, 1))
+    x = np.ascontiguousarray(scaled[..., quantized.network.body_features])
     y, body = _session(export.panel_graph(quantized)).run(
         ["y", "hidden_2_q"], {"x": x, "last": np.ascontiguousarray(scaled[:, FIELD - 1 :])}
     )
@@ -142,10 +143,8 @@ def _run_window(quantized: QuantizedNetwork, windows: Float32) -> tuple[Float32,
 
 
 def _session(model: onnx.ModelProto) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    content = export.with_body(model).SerializeToString()
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    content = export.with_hidden(model).SerializeToString()
+    return onnxruntime.InferenceSession(content, options(), providers=["CPUExecutionProvider"])
 
 
 def _equality(config: Config, data: Dataset, folds: list[_Fold], sessions_per_year: float) -> dict[str, Any]:
@@ -216,23 +215,26 @@ def _write_bundle(
     sessions = data.panel.sessions
     train_end = int(np.searchsorted(sessions, np.datetime64(live.notes["train_last"]))) + 1
     quantized = _quantize(data, live, train_end, config.compress.calibration_sessions)
-    export.save(export.window_graph(quantized), staging / "window.onnx")
-    export.save(export.panel_graph(quantized), staging / "panel.onnx")
+    for coded, twin in ((False, ""), (True, "_u8")):
+        export.save(export.window_graph(quantized, coded), staging / f"window{twin}.onnx")
+        export.save(export.panel_graph(quantized, coded), staging / f"panel{twin}.onnx")
     x = _golden_windows(data)
     y, _ = _run_window(quantized, live.scaler.transform(x))
     np.savez_compressed(staging / "golden.npz", x=x, y=y)
-    return bundles.seal(staging, _manifest(config, live, training, version))
+    return bundles.seal(staging, _manifest(config, live, training, version, quantized.layers[0]))
 
 
 def _golden_windows(data: Dataset) -> Float32:
-    """(16, 64, F) raw windows of the ticker that traded most, spread over its last sessions."""
+    """(8, 64, F) raw windows of the ticker that traded most, spread over its last sessions."""
     n = int(np.isfinite(data.panel.vol).sum(1).argmax())
     last = int(np.flatnonzero(np.isfinite(data.panel.vol[n]))[-1])
     ends = np.linspace(max(FIELD - 1, last - 500), last, GOLDEN_WINDOWS).astype(int)
     return np.stack([data.panel.x[n, end - FIELD + 1 : end + 1] for end in ends])
 
 
-def _manifest(config: Config, live: Trained, training: dict[str, Any], version: str) -> dict[str, Any]:
+def _manifest(
+    config: Config, live: Trained, training: dict[str, Any], version: str, first: QuantizedLayer
+) -> dict[str, Any]:
     names = training["features"]
     center, scale = (values.astype(float).tolist() for values in (live.scaler.center, live.scaler.scale))
     return {
@@ -243,6 +245,7 @@ def _manifest(config: Config, live: Trained, training: dict[str, Any], version: 
         "features": [{"name": n, "center": c, "scale": s} for n, c, s in zip(names, center, scale, strict=True)],
         "limit": live.scaler.limit,
         "body_features": [names[i] for i in live.network.body_features],
+        "codes": {"scale": float(first.input_scale), "zero_point": int(first.input_zero_point)},
         "horizons": training["horizons"],
         "residual_shape": live.shape.tolist(),
         "sigma_factor": live.factor.tolist(),

@@ -1,12 +1,15 @@
-"""The bundle: a directory that holds everything the scorer needs, checked before it is used.
+"""The bundle: a directory that holds everything the scorer needs, checked before it is used (BUNDLE.md).
 
-    manifest.json   what was trained on what, features in order with their scaling, calibration, sizing, checksums
-    window.onnx     the latest session, one window a row
-    panel.onnx      whole histories
-    golden.npz      inputs and outputs of both graphs, for the self-check
+    manifest.json    what was trained on what, features in order with their scaling, calibration, sizing, checksums
+    window.onnx      the latest session, one window a row
+    panel.onnx       whole histories
+    window_u8.onnx   the same two for features that are stored as uint8; a bundle may lack them
+    panel_u8.onnx
+    golden.npz       inputs and outputs of the graphs, for the self-check
 
-Standard library and NumPy only; nothing is unpickled. A reader of schema 1 refuses any other schema; keys it
-does not know are ignored, so that a later writer may add some.
+Standard library and NumPy only; nothing is unpickled. This program writes schema 2 and reads 1 and 2; it refuses any
+other. Within a schema a later writer may add keys and files: keys not known are ignored, files not known are held to
+their checksum and ignored.
 """
 
 from __future__ import annotations
@@ -22,13 +25,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models.compact.integer import codes
 from models.compact.network import FIELD
 from models.decode import QUANTILES
 from models.scaling import Scaler
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE = (1, 2)
+"""In schema 1 the panel graph takes x as (N, Fb, T), and there are no graphs for uint8."""
 MANIFEST = "manifest.json"
 FILES = ("window.onnx", "panel.onnx", "golden.npz")
+TWINS = ("window_u8.onnx", "panel_u8.onnx")
 MOST_NAMED = 5
 
 
@@ -92,6 +99,46 @@ class Bundle:
             float(self.manifest["limit"]),
         )
 
+    @property
+    def has_twins(self) -> bool:
+        """Whether there are graphs for features stored as uint8."""
+        return all(name in self.manifest["files"] for name in TWINS)
+
+    @property
+    def takes_time_first(self) -> bool:
+        """Whether the panel graph takes x as (N, T, Fb), else as (N, Fb, T)."""
+        return int(self.manifest["schema_version"]) > 1
+
+    @cached_property
+    def body_scaler(self) -> Scaler:
+        """The scaling of the convolution's inputs alone."""
+        whole, chosen = self.scaler, self.body_features
+        return Scaler(whole.center[chosen], whole.scale[chosen], whole.limit)
+
+    @cached_property
+    def coding(self) -> str:
+        """What uint8 features mean: a digest of the body features' names, scaling and codes; "" without twins."""
+        if not self.has_twins:
+            return ""
+        held = self.body_scaler
+        meaning = [
+            self.manifest["body_features"], held.center.tolist(), held.scale.tolist(), held.limit,
+            self.manifest["codes"],
+        ]  # fmt: skip
+        return _sha256(json.dumps(meaning, sort_keys=True).encode())
+
+    def codes(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+        """(..., F) raw features -> (..., Fb) uint8 codes of the body's: scaled, winsorised, missing = zero point.
+
+        Raises:
+            BundleError: the bundle has no graphs for uint8.
+        """
+        if not self.has_twins:
+            raise BundleError(f"{self.directory} has no graphs for uint8 features; write it again: tradewind compress")
+        held = self.manifest["codes"]
+        scaled = self.body_scaler.transform(x[..., self.body_features])
+        return codes(scaled, np.float32(held["scale"]), np.uint8(held["zero_point"]))
+
     @cached_property
     def residual_shape(self) -> npt.NDArray[np.float64]:
         """(H, 9) quantiles of the standardised residual."""
@@ -117,11 +164,15 @@ def load(directory: Path) -> Bundle:
     except ValueError as error:
         raise BundleError(f"{directory / MANIFEST} is not valid JSON: {error}") from None
     found = manifest.get("schema_version") if isinstance(manifest, dict) else None
-    if found != SCHEMA_VERSION:
-        raise BundleError(f"{directory} has bundle schema {found}, this program reads {SCHEMA_VERSION}")
+    if found not in READABLE:
+        wanted = " and ".join(map(str, READABLE))
+        raise BundleError(
+            f"{directory} has bundle schema {found}, this program reads {wanted}; install the tradewind that wrote it, "
+            "or write it again: tradewind compress"
+        )
     if manifest.get("manifest_sha256") != _manifest_digest(manifest):
         raise BundleError(f"{directory / MANIFEST} does not match its own checksum: it was changed after writing")
-    for name in FILES:
+    for name in sorted({*FILES, *(manifest.get("files") or ())}):
         _verify(directory, name, manifest)
     _consistent(directory, manifest)
     return Bundle(directory, manifest)
@@ -131,16 +182,18 @@ def seal(directory: Path, manifest: dict[str, Any]) -> Bundle:
     """Add schema and checksums to `manifest`, write it beside the files already there, and load the result.
 
     Raises:
-        BundleError: a file of the bundle has not been written.
+        BundleError: a file of the bundle has not been written, or one twin without the other.
     """
-    for name in FILES:
+    twins = [name for name in TWINS if (directory / name).is_file()]
+    names = (*FILES, *(TWINS if twins else ()))
+    for name in names:
         if not (directory / name).is_file():
             raise BundleError(f"{directory} cannot be sealed: {name} has not been written")
     sealed = {
         "schema_version": SCHEMA_VERSION,
         **manifest,
         "quantiles": list(QUANTILES),
-        "files": {name: _sha256((directory / name).read_bytes()) for name in FILES},
+        "files": {name: _sha256((directory / name).read_bytes()) for name in names},
     }
     sealed["manifest_sha256"] = _manifest_digest(sealed)
     (directory / MANIFEST).write_text(json.dumps(sealed, indent=1, allow_nan=False), encoding="utf-8")
@@ -154,7 +207,9 @@ def _some(tickers: list[str]) -> str:
 
 def _verify(directory: Path, name: str, manifest: dict[str, Any]) -> None:
     path = directory / name
-    expected = manifest.get("files", {}).get(name)
+    if path.parent != directory or path.name != name:
+        raise BundleError(f"{directory / MANIFEST} names {name}, which is outside the bundle")
+    expected = (manifest.get("files") or {}).get(name)
     if not path.is_file():
         raise BundleError(f"{directory} lacks {name}")
     if _sha256(path.read_bytes()) != expected:
@@ -186,6 +241,8 @@ def _consistent(directory: Path, manifest: dict[str, Any]) -> None:
         raise BundleError(
             f"{path} has a receptive field of {manifest['receptive_field']} sessions, this program reads {FIELD}"
         )
+    if TWINS[0] in manifest["files"] and {"scale", "zero_point"} - set(manifest.get("codes", ())):
+        raise BundleError(f"{path} lists {TWINS[0]}, but its key codes has no scale and zero_point")
     for key in ("target_volatility", "horizon", "max_weight"):
         if key not in manifest["sizing"]:
             raise BundleError(f"{path}: sizing has no {key}")

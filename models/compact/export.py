@@ -1,10 +1,13 @@
-"""One weight set, two ONNX graphs (IR 10, opset 21): a window for the latest session, a panel for history.
+"""One weight set, four ONNX graphs (IR 10, opset 21): window and panel, each from float32 and from uint8 features.
 
-window: x (B, 64, Fb) float32, last (B, F) float32 -> y (B, H, 4). The field of the three convolutions does not
+window: x (B, 64, Fb), last (B, F) float32 -> y (B, H, 4). The field of the three convolutions does not
 overlap inside one window, so they are three reshapes and matrix products: 64 -> 16 -> 4 -> 1 positions.
-panel: x (N, Fb, T) float32, last (N, T - 63, F) float32 -> y (N, T - 63, H, 4): three dilated convolutions.
+panel: x (N, T, Fb), last (N, T - 63, F) float32 -> y (N, T - 63, H, 4): three dilated convolutions.
 
-The body is written in QDQ form, which ONNX Runtime fuses to QGemm and QLinearConv; head, skip and add are float.
+x is scaled float32, or in the `coded` twin the uint8 that the float graph's first node makes of it: same constants,
+same integers. The body is written in QDQ form, which ONNX Runtime fuses to QGemm and QLinearConv; head, skip and add
+are float. A convolution of ONNX has channels before time; ONNX Runtime's own layout is the other way round, so
+that the two transposes around the panel's body cancel and none is left.
 """
 
 from __future__ import annotations
@@ -24,13 +27,15 @@ IR_VERSION = 10
 OPSET = 21
 
 
-def window_graph(source: Network | QuantizedNetwork) -> onnx.ModelProto:
-    """The graph of one window a row."""
-    network, layers = _parts(source)
+def window_graph(source: Network | QuantizedNetwork, coded: bool = False) -> onnx.ModelProto:
+    """The graph of one window a row.
+
+    Raises:
+        ValueError: `coded` without integer layers.
+    """
+    network, layers = _parts(source, coded)
     graph = _Graph()
-    value, positions = "x", FIELD
-    if layers:
-        value = graph.quantize(value, layers[0].input_scale, layers[0].input_zero_point, "x_q")
+    value, positions = _input(graph, layers, coded), FIELD
     for i, weight in enumerate(network.conv_weight):
         positions //= KERNEL
         value = graph.reshape(value, (-1, KERNEL * weight.shape[1]), f"block_{i}")  # (B * positions, 4 * C_in)
@@ -42,20 +47,21 @@ def window_graph(source: Network | QuantizedNetwork) -> onnx.ModelProto:
             value = graph.node("Relu", [graph.node("Gemm", operands)])
     if layers:
         value = graph.dequantize(value, layers[-1].output_scale, np.uint8(0), "body")
-    body = graph.node("Gemm", [value, *_head(graph, network)])  # (B, H * 4)
-    skip = graph.node("MatMul", ["last", graph.constant("skip_weight", network.skip_weight)])
-    _outputs(graph, body, skip, (-1, len(network.skip_bias) // 4, 4))
+    total = _head(graph, network, value, "last")  # (B, H * 4)
+    graph.reshape(total, (-1, len(network.skip_bias) // 4, 4), "y")
     dims = (["B", FIELD, len(network.body_features)], ["B", len(network.skip_weight)])
-    return graph.model("window", dims, ["B", len(network.skip_bias) // 4, 4])
+    return graph.model("window", coded, dims, ["B", len(network.skip_bias) // 4, 4])
 
 
-def panel_graph(source: Network | QuantizedNetwork) -> onnx.ModelProto:
-    """The graph of whole histories, one forecast at every session from the 64th."""
-    network, layers = _parts(source)
+def panel_graph(source: Network | QuantizedNetwork, coded: bool = False) -> onnx.ModelProto:
+    """The graph of whole histories, one forecast at every session from the 64th.
+
+    Raises:
+        ValueError: `coded` without integer layers.
+    """
+    network, layers = _parts(source, coded)
     graph = _Graph()
-    value = "x"
-    if layers:
-        value = graph.quantize(value, layers[0].input_scale, layers[0].input_zero_point, "x_q")
+    value = graph.node("Transpose", [_input(graph, layers, coded)], perm=[0, 2, 1])  # (N, Fb, T)
     for i, (weight, dilation) in enumerate(zip(network.conv_weight, DILATIONS, strict=True)):
         attributes: dict[str, Any] = {"dilations": [dilation], "kernel_shape": [KERNEL]}
         if layers:
@@ -63,22 +69,28 @@ def panel_graph(source: Network | QuantizedNetwork) -> onnx.ModelProto:
         else:
             operands = [value, graph.constant(f"w_{i}", weight), graph.constant(f"b_{i}", network.conv_bias[i])]
             value = graph.node("Relu", [graph.node("Conv", operands, **attributes)])
+    value = graph.node("Transpose", [value], perm=[0, 2, 1])  # (N, T - 63, C)
     if layers:
         value = graph.dequantize(value, layers[-1].output_scale, np.uint8(0), "body")
-    value = graph.node("Transpose", [value], perm=[0, 2, 1])  # (N, T - 63, C)
-    weight_name, bias_name = _head(graph, network)
-    body = graph.node("Add", [graph.node("MatMul", [value, weight_name]), bias_name])
-    skip = graph.node("MatMul", ["last", graph.constant("skip_weight", network.skip_weight)])
-    _outputs(graph, body, skip, (0, 0, len(network.skip_bias) // 4, 4))
-    dims = (["N", len(network.body_features), "T"], ["N", "S", len(network.skip_weight)])
-    return graph.model("panel", dims, ["N", "S", len(network.skip_bias) // 4, 4])
+    value = graph.reshape(value, (-1, len(network.head_weight)), "body_rows")
+    last = graph.reshape("last", (-1, len(network.skip_weight)), "last_rows")
+    total = _head(graph, network, value, last)  # (N * (T - 63), H * 4)
+    outputs = graph.constant("outputs", np.array([len(network.skip_bias) // 4, 4], np.int64))
+    shape = graph.node("Concat", [graph.node("Shape", ["last"], end=2), outputs], axis=0)
+    graph.node("Reshape", [total, shape], "y")
+    dims = (["N", "T", len(network.body_features)], ["N", "S", len(network.skip_weight)])
+    return graph.model("panel", coded, dims, ["N", "S", len(network.skip_bias) // 4, 4])
 
 
-def with_body(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy that also puts out the last integer layer, `hidden_2_q`: (B, C) or (N, C, T - 63) u8."""
+def with_hidden(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy that also puts out the integer layers, `hidden_0_q` to `hidden_2_q`.
+
+    u8, window: (B * 16, C), (B * 4, C), (B, C); panel: (N, C, T - 3), (N, C, T - 15), (N, C, T - 63).
+    """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    copy.graph.output.append(helper.make_tensor_value_info("hidden_2_q", TensorProto.UINT8, None))
+    for i in range(len(DILATIONS)):
+        copy.graph.output.append(helper.make_tensor_value_info(f"hidden_{i}_q", TensorProto.UINT8, None))
     return copy
 
 
@@ -88,17 +100,25 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def _parts(source: Network | QuantizedNetwork) -> tuple[Network, tuple[QuantizedLayer, ...]]:
-    return (source.network, source.layers) if isinstance(source, QuantizedNetwork) else (source, ())
+def _parts(source: Network | QuantizedNetwork, coded: bool) -> tuple[Network, tuple[QuantizedLayer, ...]]:
+    if isinstance(source, QuantizedNetwork):
+        return source.network, source.layers
+    if coded:
+        raise ValueError("a graph that reads uint8 features needs integer layers; quantize the network first")
+    return source, ()
 
 
-def _head(graph: _Graph, network: Network) -> tuple[str, str]:
-    bias = network.head_bias + network.skip_bias
-    return graph.constant("head_weight", network.head_weight), graph.constant("head_bias", bias)
+def _input(graph: _Graph, layers: tuple[QuantizedLayer, ...], coded: bool) -> str:
+    if not layers or coded:
+        return "x"
+    return graph.quantize("x", layers[0].input_scale, layers[0].input_zero_point, "x_q")
 
 
-def _outputs(graph: _Graph, body: str, skip: str, shape: tuple[int, ...]) -> None:
-    graph.reshape(graph.node("Add", [body, skip]), shape, "y")
+def _head(graph: _Graph, network: Network, body: str, last: str) -> str:
+    """Rows of the body and of the last sessions -> (rows, H * 4). Each product adds what comes before it."""
+    bias = graph.constant("head_bias", network.head_bias + network.skip_bias)
+    skip = graph.node("Gemm", [last, graph.constant("skip_weight", network.skip_weight), bias])
+    return graph.node("Gemm", [body, graph.constant("head_weight", network.head_weight), skip])
 
 
 @dataclass
@@ -151,12 +171,12 @@ class _Graph:
         b = self.dequantize(self.constant(f"b_{i}_q", layer.bias), unit, np.zeros(channels, np.int32), f"b_{i}", axis=0)
         return [x, w, b]
 
-    def model(self, name: str, inputs: tuple[list[Any], list[Any]], output: list[Any]) -> onnx.ModelProto:
+    def model(self, name: str, coded: bool, inputs: tuple[list[Any], list[Any]], output: list[Any]) -> onnx.ModelProto:
         graph = helper.make_graph(
             self.nodes,
             name,
             [
-                helper.make_tensor_value_info("x", TensorProto.FLOAT, inputs[0]),
+                helper.make_tensor_value_info("x", TensorProto.UINT8 if coded else TensorProto.FLOAT, inputs[0]),
                 helper.make_tensor_value_info("last", TensorProto.FLOAT, inputs[1]),
             ],
             [helper.make_tensor_value_info("y", TensorProto.FLOAT, output)],

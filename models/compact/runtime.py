@@ -1,20 +1,22 @@
-"""The scorer: a bundle and raw features in, forecasts out. NumPy and ONNX Runtime only.
+"""The scorer: a bundle and raw features in, forecasts out. NumPy, and ONNX Runtime or not.
 
-bundle = load(Path("artifacts/bundles/VERSION"))
-scorer = Scorer(bundle)
+scorer = Scorer(load(Path("artifacts/bundles/VERSION")))
+scorer.self_check()
 forecast = scorer.panel(x, vol)
+
+Window and panel are one function: a forecast depends on the 64 sessions before it and on nothing else, so the panel's
+cell is the window that ends there, its integer layers bit for bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from models.compact.bundle import Bundle, BundleError
 from models.decode import QUANTILES, Forecast, decode
@@ -22,90 +24,103 @@ from models.trading.sizing import SESSIONS_PER_YEAR, sizing_horizon, target_weig
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
+Graph = Callable[[npt.NDArray[Any], Float32], Float32]
+Runtime = Literal["onnxruntime", "numpy"]
 
 FIELD = 64
-WINDOW_CHUNK = 1024
-PANEL_CELLS = 200_000
-"""Cells (tickers x sessions) scored at a time, so that memory does not grow with the universe."""
+WINDOW_CHUNK = 512
+PANEL_CELLS = 16_384
+"""Cells (tickers x sessions) a thread scores at a time: about as much as a CPU's caches hold."""
 GOLDEN_TOLERANCE = 1e-5
-_GRAPH_ERRORS = (
-    failures.Fail, failures.InvalidArgument, failures.InvalidGraph, failures.InvalidProtobuf, failures.NotImplemented,
-    failures.RuntimeException,
-)  # fmt: skip
 
 
 class Scorer:
-    """Forecasts of one bundle.
+    """Forecasts of one bundle. May be called from several threads.
 
     Args:
         bundle: a verified bundle.
-        threads: threads of ONNX Runtime inside one call.
+        threads: chunks scored at a time, each in a thread of its own.
+        runtime: `onnxruntime`, or `numpy` where ONNX Runtime is not to be had: the same forecasts, slower.
+
+    Raises:
+        BundleError: from any method, if ONNX Runtime is asked for and cannot be imported, or a graph cannot be run.
     """
 
-    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle, threads: int = 1, runtime: Runtime = "onnxruntime") -> None:
         self.bundle = bundle
         self._threads = threads
+        self._runtime = runtime
+        self._graphs: dict[str, Graph] = {}
+        self._opening = Lock()
 
-    def window(self, x: Float32, vol: Float32) -> Forecast:
+    def window(self, x: npt.NDArray[Any], vol: Float32, last: Float32 | None = None) -> Forecast:
         """Forecast the last session of each window.
 
         Args:
-            x: (B, 64, F) raw features in the bundle's order, NaN = missing.
+            x: (B, 64, F) raw features in the bundle's order, NaN = missing; or (B, 64, Fb) uint8 from `Bundle.codes`.
             vol: (B,) volatility of the last session; NaN gives NaN forecasts.
+            last: (B, F) raw features of the last session; with uint8 only.
 
         Raises:
-            BundleError: x does not have the bundle's shape, or vol not that of x.
+            BundleError: x does not have the bundle's shape, vol or last not that of x.
         """
-        self._check(x)
+        coded = self._check(x, last)
         if x.shape[1] != FIELD:
             raise BundleError(f"a window holds {FIELD} sessions, got {x.shape[1]}")
-        _check_vol(vol, x.shape[:1])
-        return self._decode(self.window_outputs(self.bundle.scaler.transform(x)), vol)
+        _check_shape("volatilities", vol, x.shape[:1])
+        out = self._blank(x.shape[:1])
 
-    def panel(self, x: Float32, vol: Float32) -> Forecast:
+        def score(rows: slice) -> None:
+            if last is not None and coded:
+                _check_shape("last sessions", last, (len(x), len(self.bundle.feature_names)))
+                y = self._graph("window_u8")(x[rows], self.bundle.scaler.transform(last[rows]))
+            else:
+                body = self.bundle.body_scaler.transform(x[rows][..., self.bundle.body_features])
+                y = self._graph("window")(body, self.bundle.scaler.transform(x[rows, -1]))
+            _fill(out, rows, self._decode(y, vol[rows]))
+
+        self._each(score, _slices(len(x), WINDOW_CHUNK))
+        return out
+
+    def panel(self, x: npt.NDArray[Any], vol: Float32, last: Float32 | None = None) -> Forecast:
         """Forecast every session from the 64th; earlier ones, and those without vol, are NaN.
 
         Args:
-            x: (N, T, F) raw features in the bundle's order, NaN = missing. vol: (N, T).
+            x: (N, T, F) raw features in the bundle's order, NaN = missing; or (N, T, Fb) uint8 from `Bundle.codes`.
+            vol: (N, T).
+            last: (N, T - 63, F) raw features of the sessions from the 64th; with uint8 only.
 
         Raises:
             BundleError: x does not have the bundle's shape or holds fewer than 64 sessions, or vol is not (N, T).
         """
-        self._check(x)
+        coded = self._check(x, last)
         n, t, _ = x.shape
         if t < FIELD:
             raise BundleError(f"a forecast needs {FIELD} sessions of features, got {t}")
-        _check_vol(vol, (n, t))
-        horizons = len(self.bundle.horizons)
-        out = Forecast(
-            np.full((n, t, horizons), np.nan),
-            np.full((n, t, horizons, len(QUANTILES)), np.nan),
-            np.full((n, t, horizons), np.nan),
-        )
-        step = max(1, PANEL_CELLS // t)
-        for first in range(0, n, step):
-            rows = slice(first, first + step)
-            y = self.panel_outputs(self.bundle.scaler.transform(x[rows]))
-            found = self._decode(y, vol[rows, FIELD - 1 :])
-            for whole, part in zip(out, found, strict=True):
-                whole[rows, FIELD - 1 :] = part
+        _check_shape("volatilities", vol, (n, t))
+        out = self._blank((n, t))
+
+        def score(rows: slice) -> None:
+            if last is not None and coded:
+                _check_shape("last sessions", last, (n, t - FIELD + 1, len(self.bundle.feature_names)))
+                y = self._graph("panel_u8")(x[rows], self.bundle.scaler.transform(last[rows]))
+            else:
+                y = self.panel_outputs(self.bundle.scaler.transform(x[rows]))
+            _fill(out, (rows, slice(FIELD - 1, None)), self._decode(y, vol[rows, FIELD - 1 :]))
+
+        self._each(score, _slices(n, max(1, PANEL_CELLS // t)))
         return out
 
     def window_outputs(self, scaled: Float32) -> Float32:
-        """(B, 64, F) scaled and finite -> y (B, H, 4), in chunks."""
-        parts = [
-            self._run(self._window, chunk[..., self.bundle.body_features], chunk[:, -1])
-            for chunk in (scaled[at : at + WINDOW_CHUNK] for at in range(0, len(scaled), WINDOW_CHUNK))
-        ]
-        return np.concatenate(parts) if parts else np.zeros((0, len(self.bundle.horizons), 4), np.float32)
+        """(B, 64, F) scaled and finite -> y (B, H, 4)."""
+        return self._graph("window")(scaled[..., self.bundle.body_features], scaled[:, -1])
 
     def panel_outputs(self, scaled: Float32) -> Float32:
         """(N, T, F) scaled and finite -> y (N, T - 63, H, 4)."""
-        body = scaled[..., self.bundle.body_features].transpose(0, 2, 1)  # (N, Fb, T)
-        return self._run(self._panel, body, scaled[:, FIELD - 1 :])
+        return self._graph("panel")(scaled[..., self.bundle.body_features], scaled[:, FIELD - 1 :])
 
     def self_check(self) -> float:
-        """Score the bundle's golden windows through both graphs; return the largest difference found.
+        """Score the bundle's golden windows through every graph; return the largest difference found.
 
         Raises:
             BundleError: a graph cannot be run here, or an output differs by more than 1e-5 from what the bundle was
@@ -113,61 +128,62 @@ class Scorer:
         """
         with np.load(self.bundle.directory / "golden.npz", allow_pickle=False) as golden:
             x, expected = golden["x"], golden["y"]  # (B, 64, F) raw, (B, H, 4)
-        self._check(x)
+        self._check(x, None)
         scaled = self.bundle.scaler.transform(x)
-        worst = 0.0
-        for name, score in (("window", self.window_outputs), ("panel", self.panel_outputs)):
-            try:
-                y = score(scaled).reshape(len(x), -1, 4)
-            except _GRAPH_ERRORS as error:
-                raise BundleError(f"{self.bundle.directory}: {name}.onnx cannot be run: {error}") from None
-            if y.shape != expected.shape:
-                raise BundleError(
-                    f"{self.bundle.directory}: golden.npz holds {x.shape} inputs and {expected.shape} outputs, "
-                    f"{name}.onnx gives {y.shape}"
-                )
-            difference = float(np.abs(y - expected).max())
-            if not difference <= GOLDEN_TOLERANCE:
-                raise BundleError(
-                    f"{self.bundle.directory}: {name}.onnx differs from golden.npz by {difference:.2g}, more than "
-                    f"{GOLDEN_TOLERANCE:g}, on this machine"
-                )
-            worst = max(worst, difference)
-        return worst
+        found = {"window": self.window_outputs(scaled), "panel": self.panel_outputs(scaled)}
+        if self.bundle.has_twins:
+            codes = self.bundle.codes(x)
+            found["window_u8"] = self._graph("window_u8")(codes, scaled[:, -1])
+            found["panel_u8"] = self._graph("panel_u8")(codes, scaled[:, FIELD - 1 :])
+        return max(self._difference(f"{name}.onnx", y, x, expected) for name, y in found.items())
+
+    def _difference(self, name: str, y: Float32, x: Float32, expected: Float32) -> float:
+        y = y.reshape(len(x), -1, 4)
+        if y.shape != expected.shape:
+            raise BundleError(
+                f"{self.bundle.directory}: golden.npz holds {x.shape} inputs and {expected.shape} outputs, "
+                f"{name} gives {y.shape}"
+            )
+        difference = float(np.abs(y - expected).max())
+        if not difference <= GOLDEN_TOLERANCE:
+            raise BundleError(
+                f"{self.bundle.directory}: {name} differs from golden.npz by {difference:.2g}, more than "
+                f"{GOLDEN_TOLERANCE:g}, on this machine with {self._runtime}"
+            )
+        return difference
 
     def _decode(self, y: Float32, vol: Float32) -> Forecast:
         b = self.bundle
         return decode(y, vol, b.horizons, b.residual_shape, b.sigma_factor)
 
-    def _check(self, x: Float32) -> None:
-        wanted = len(self.bundle.feature_names)
+    def _blank(self, axes: tuple[int, ...]) -> Forecast:
+        cells = (*axes, len(self.bundle.horizons))
+        return Forecast(np.full(cells, np.nan), np.full((*cells, len(QUANTILES)), np.nan), np.full(cells, np.nan))
+
+    def _check(self, x: npt.NDArray[Any], last: Float32 | None) -> bool:
+        coded = x.dtype == np.uint8
+        wanted = len(self.bundle.body_features if coded else self.bundle.feature_names)
         if x.ndim != 3 or x.shape[-1] != wanted:
             raise BundleError(f"features must be (rows, sessions, {wanted}), got {x.shape}")
+        if coded and not self.bundle.has_twins:
+            raise BundleError(f"{self.bundle.directory} has no graphs for uint8 features")
+        if coded != (last is not None):
+            raise BundleError(f"last belongs to uint8 features, and to them alone; x is {x.dtype}")
+        return coded
 
-    def _run(self, session: Any, x: Float32, last: Float32) -> Float32:
-        inputs = {"x": np.ascontiguousarray(x), "last": np.ascontiguousarray(last)}
-        return np.asarray(session.run(None, inputs)[0])
+    def _each(self, score: Callable[[slice], None], chunks: Iterable[slice]) -> None:
+        if self._threads == 1:
+            for rows in chunks:
+                score(rows)
+            return
+        with ThreadPoolExecutor(self._threads) as pool:
+            list(pool.map(score, chunks))
 
-    @cached_property
-    def _window(self) -> Any:
-        return self._session("window.onnx")
-
-    @cached_property
-    def _panel(self) -> Any:
-        return self._session("panel.onnx")
-
-    def _session(self, name: str) -> Any:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        return onnxruntime.InferenceSession(
-            str(self.bundle.directory / name), options, providers=["CPUExecutionProvider"]
-        )
-
-
-def _check_vol(vol: Float32, wanted: tuple[int, ...]) -> None:
-    if vol.shape != wanted:
-        raise BundleError(f"volatilities must be {wanted}, got {vol.shape}")
+    def _graph(self, name: str) -> Graph:
+        with self._opening:  # another thread may be opening the same one
+            if name not in self._graphs:
+                self._graphs[name] = _opened(self.bundle, name, self._runtime)
+            return self._graphs[name]
 
 
 def target_weights(sigma: Float64, horizons: tuple[int, ...], sizing: Mapping[str, Any]) -> Float64:
@@ -183,3 +199,36 @@ def target_weights(sigma: Float64, horizons: tuple[int, ...], sizing: Mapping[st
     at = horizons.index(horizon)
     year = float(sizing.get("sessions_per_year", SESSIONS_PER_YEAR))
     return target_weight(sigma[..., at], horizon, float(sizing["target_volatility"]), float(sizing["max_weight"]), year)
+
+
+def _opened(bundle: Bundle, name: str, runtime: Runtime) -> Graph:
+    """A graph that takes x with sessions before features, whatever its file's schema."""
+    path = bundle.directory / f"{name}.onnx"
+    if runtime == "numpy":
+        from models.compact.numpy_graph import NumpyGraph
+
+        return NumpyGraph(path)
+    try:
+        from models.compact.onnx_graph import OnnxGraph
+    except ImportError as error:
+        raise BundleError(
+            f"ONNX Runtime cannot be imported here ({error}); score without it: --runtime numpy"
+        ) from None
+    graph = OnnxGraph(path)
+    if name == "panel" and not bundle.takes_time_first:
+        return lambda x, last: graph(x.transpose(0, 2, 1), last)
+    return graph
+
+
+def _slices(count: int, step: int) -> list[slice]:
+    return [slice(at, at + step) for at in range(0, count, step)]
+
+
+def _fill(whole: Forecast, at: Any, part: Forecast) -> None:
+    for values, found in zip(whole, part, strict=True):
+        values[at] = found
+
+
+def _check_shape(what: str, values: Float32, wanted: tuple[int, ...]) -> None:
+    if values.shape != wanted:
+        raise BundleError(f"{what} must be {wanted}, got {values.shape}")

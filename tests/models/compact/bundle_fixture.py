@@ -74,9 +74,12 @@ def write(directory: Path, **changes: Any) -> Bundle:
     sealed = manifest() | changes
     scaler = bundles.Bundle(directory, sealed).scaler
     quantized = quantize(network(), scaler.transform(raw(1, 4, 300)))
-    export.save(export.window_graph(quantized), directory / "window.onnx")
-    export.save(export.panel_graph(quantized), directory / "panel.onnx")
+    for coded, twin in ((False, ""), (True, "_u8")):
+        export.save(export.window_graph(quantized, coded), directory / f"window{twin}.onnx")
+        export.save(export.panel_graph(quantized, coded), directory / f"panel{twin}.onnx")
     x = raw(2, 8, FIELD, missing=0.05)
     y = Scorer(Bundle(directory, sealed)).window_outputs(scaler.transform(x))
+    first = quantized.layers[0]
+    sealed |= {"codes": {"scale": float(first.input_scale), "zero_point": int(first.input_zero_point)}}
     np.savez_compressed(directory / "golden.npz", x=x, y=y)
     return bundles.seal(directory, sealed)

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.compact.bundle import FILES, MANIFEST, SCHEMA_VERSION, BundleError, load, seal
+from models.compact.bundle import FILES, MANIFEST, SCHEMA_VERSION, TWINS, BundleError, load, seal
+from models.compact.runtime import Runtime, Scorer
 from models.decode import QUANTILES
 from tests.models.compact import bundle_fixture as small
 
+HERE = Path(__file__).resolve().parent
 REQUIRED = sorted(set(small.manifest()) - {"created_at"})
 
 
@@ -50,10 +52,12 @@ def test_what_was_sealed_is_read_back(sealed: Path) -> None:
     assert bundle.residual_shape.tolist() == [list(small.SHAPE)] * 2
     assert bundle.sigma_factor.tolist() == [1.1, 0.9]
     assert tuple(bundle.manifest["quantiles"]) == QUANTILES
-    assert bundle.manifest["schema_version"] == SCHEMA_VERSION == 1
-    for name in FILES:
+    assert bundle.manifest["schema_version"] == SCHEMA_VERSION == 2
+    assert bundle.has_twins
+    assert bundle.takes_time_first
+    for name in (*FILES, *TWINS):
         assert bundle.manifest["files"][name] == hashlib.sha256((sealed / name).read_bytes()).hexdigest()
-    assert sorted(path.name for path in sealed.iterdir()) == sorted([*FILES, MANIFEST])
+    assert sorted(path.name for path in sealed.iterdir()) == sorted([*FILES, *TWINS, MANIFEST])
 
 
 def test_another_universe_is_named(tmp_path: Path) -> None:
@@ -74,11 +78,11 @@ def test_a_bundle_that_does_not_name_its_universe_says_nothing_of_it(sealed: Pat
 
 def test_sealing_twice_gives_the_same_bytes(sealed: Path, tmp_path: Path) -> None:
     again = small.write(tmp_path / "v1").directory
-    for name in (*FILES, MANIFEST):
+    for name in (*FILES, *TWINS, MANIFEST):
         assert (again / name).read_bytes() == (sealed / name).read_bytes(), name
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [*FILES, *TWINS])
 @pytest.mark.parametrize("where", [0.0, 0.5, 1.0])
 def test_one_flipped_bit_is_found(copy: Path, name: str, where: float) -> None:
     content = bytearray((copy / name).read_bytes())
@@ -88,14 +92,14 @@ def test_one_flipped_bit_is_found(copy: Path, name: str, where: float) -> None:
         load(copy)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [*FILES, *TWINS])
 def test_a_cut_file_is_found(copy: Path, name: str) -> None:
     (copy / name).write_bytes((copy / name).read_bytes()[:-1])
     with pytest.raises(BundleError, match=rf"{re.escape(name)} does not match its checksum"):
         load(copy)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [*FILES, *TWINS])
 def test_a_missing_file_is_named(copy: Path, name: str) -> None:
     (copy / name).unlink()
     with pytest.raises(BundleError, match=rf"lacks {re.escape(name)}"):
@@ -139,11 +143,26 @@ def test_a_manifest_that_is_not_json(copy: Path, text: str) -> None:
         load(copy)
 
 
-@pytest.mark.parametrize("found", [2, 0, "1", None])
+@pytest.mark.parametrize("found", [3, 0, "1", None])
 def test_another_schema_is_refused(copy: Path, found: object) -> None:
     rewrite(copy, lambda m: m.update(schema_version=found), reseal=True)
-    with pytest.raises(BundleError, match=f"has bundle schema {found}, this program reads 1"):
+    with pytest.raises(BundleError, match=f"has bundle schema {found}, this program reads 1 and 2; install the"):
         load(copy)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "numpy"])
+def test_a_bundle_of_the_previous_schema_scores_as_it_did(runtime: Runtime) -> None:
+    """Written and scored by the last program of schema 1; its panel graph has channels before time."""
+    bundle = load(HERE / "schema_1")
+    assert (bundle.manifest["schema_version"], bundle.has_twins, bundle.takes_time_first) == (1, False, False)
+    scorer = Scorer(bundle, runtime=runtime)
+    assert scorer.self_check() <= 1e-5
+    with np.load(HERE / "schema_1_forecasts.npz") as held:
+        found = scorer.panel(held["x"], held["vol"])
+        for name, values in zip(found._fields, found, strict=True):
+            np.testing.assert_allclose(values, held[name], rtol=1e-5, atol=1e-8)
+    with pytest.raises(BundleError, match="has no graphs for uint8 features; write it again: tradewind compress"):
+        bundle.codes(small.raw(0, 1, 64))
 
 
 @pytest.mark.parametrize("text", ["[]", "3", "null", "{}"])
@@ -171,6 +190,11 @@ def test_a_missing_key_is_named(copy: Path, key: str) -> None:
         (lambda m: m["features"][1].pop("center"), "feature abs_1 has no center"),
         (lambda m: m["features"][1].update(scale=0), "feature abs_1 has scale 0"),
         (lambda m: m["sizing"].pop("max_weight"), "sizing has no max_weight"),
+        (lambda m: m.pop("codes"), r"lists window_u8\.onnx, but its key codes has no scale and zero_point"),
+        (lambda m: m["codes"].pop("scale"), "its key codes has no scale and zero_point"),
+        (lambda m: m["files"].pop("panel.onnx"), r"panel\.onnx does not match its checksum"),
+        (lambda m: m["files"].update({"../golden.npz": "0" * 64}), r"names \.\./golden\.npz, which is outside"),
+        (lambda m: m["files"].update({"policy.onnx": "0" * 64}), r"lacks policy\.onnx"),
     ],
 )
 def test_a_manifest_that_contradicts_itself(copy: Path, change: Callable[[dict[str, Any]], Any], message: str) -> None:
@@ -179,12 +203,41 @@ def test_a_manifest_that_contradicts_itself(copy: Path, change: Callable[[dict[s
         load(copy)
 
 
-def test_keys_of_a_later_writer_are_ignored(copy: Path) -> None:
-    rewrite(copy, lambda m: m.update(novelty={"a": 1}), reseal=True)
+def test_keys_and_files_of_a_later_writer_are_ignored_but_held_to_their_checksum(copy: Path) -> None:
+    (copy / "policy.onnx").write_bytes(b"later")
+    digest = hashlib.sha256(b"later").hexdigest()
+    rewrite(copy, lambda m: (m.update(novelty={"a": 1}), m["files"].update({"policy.onnx": digest})), reseal=True)
     assert load(copy).version == "v1"
+    (copy / "policy.onnx").write_bytes(b"other")
+    with pytest.raises(BundleError, match=r"policy\.onnx does not match its checksum"):
+        load(copy)
 
 
-@pytest.mark.parametrize("name", FILES)
+def test_a_bundle_without_twins_is_sealed_without(copy: Path) -> None:
+    for name in TWINS:
+        (copy / name).unlink()
+    bundle = seal(copy, small.manifest())
+    assert (bundle.has_twins, bundle.coding) == (False, "")
+
+
+def test_codes_are_told_apart_by_what_they_mean(sealed: Path, tmp_path: Path) -> None:
+    features = small.manifest()["features"]
+    features[1] = features[1] | {"scale": 3.0}
+    other = small.write(tmp_path / "v1", features=features)
+    skip_only = small.manifest()["features"]
+    skip_only[0] = skip_only[0] | {"scale": 3.0}
+    same = small.write(tmp_path / "v2", features=skip_only)
+    assert load(sealed).coding == same.coding != other.coding
+
+
+def test_codes_by_hand(sealed: Path) -> None:
+    """gap, abs_1, log_vol; 254 codes over +-5 scaled, 127 is zero and missing, beyond the limit is winsorised."""
+    bundle = load(sealed)
+    raw = np.array([0, 0.5 + 2 * 2.5, np.nan, 0.01 * 100, 0], np.float32)
+    np.testing.assert_array_equal(bundle.codes(raw), np.array([254, 127 + 64, 127], np.uint8))
+
+
+@pytest.mark.parametrize("name", [*FILES, *TWINS])
 def test_nothing_unfinished_is_sealed(copy: Path, name: str) -> None:
     (copy / name).unlink()
     with pytest.raises(BundleError, match=rf"cannot be sealed: {re.escape(name)} has not been written"):

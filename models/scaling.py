@@ -41,7 +41,8 @@ class Scaler:
 
     def transform(self, x: Float32) -> Float32:
         """(..., F) raw -> scaled, winsorised, always finite: NaN, the missing value, becomes 0."""
-        scaled = (np.asarray(x, dtype=np.float32) - self.center) / self.scale
+        scaled = np.asarray(x, dtype=np.float32) - self.center
+        scaled /= self.scale
         np.clip(scaled, -self.limit, self.limit, out=scaled)
-        scaled[np.isnan(scaled)] = 0
+        np.copyto(scaled, np.float32(0), where=np.isnan(scaled))
         return scaled

@@ -115,6 +115,10 @@ class Bundle:
         whole, chosen = self.scaler, self.body_features
         return Scaler(whole.center[chosen], whole.scale[chosen], whole.limit)
 
+    def scaled_body(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(..., F) raw features -> (..., Fb) scaled, winsorised, finite: the convolution's inputs."""
+        return self.body_scaler.transform(np.take(x, self.body_features, axis=-1))
+
     @cached_property
     def coding(self) -> str:
         """What uint8 features mean: a digest of the body features' names, scaling and codes; "" without twins."""
@@ -136,8 +140,7 @@ class Bundle:
         if not self.has_twins:
             raise BundleError(f"{self.directory} has no graphs for uint8 features; write it again: tradewind compress")
         held = self.manifest["codes"]
-        scaled = self.body_scaler.transform(x[..., self.body_features])
-        return codes(scaled, np.float32(held["scale"]), np.uint8(held["zero_point"]))
+        return codes(self.scaled_body(x), np.float32(held["scale"]), np.uint8(held["zero_point"]))
 
     @cached_property
     def residual_shape(self) -> npt.NDArray[np.float64]:

@@ -29,7 +29,7 @@ Runtime = Literal["onnxruntime", "numpy"]
 
 FIELD = 64
 WINDOW_CHUNK = 512
-PANEL_CELLS = 16_384
+PANEL_CELLS = 8_192
 """Cells (tickers x sessions) a thread scores at a time: about as much as a CPU's caches hold."""
 GOLDEN_TOLERANCE = 1e-5
 
@@ -64,20 +64,17 @@ class Scorer:
         Raises:
             BundleError: x does not have the bundle's shape, vol or last not that of x.
         """
-        coded = self._check(x, last)
+        self._check(x, last)
         if x.shape[1] != FIELD:
             raise BundleError(f"a window holds {FIELD} sessions, got {x.shape[1]}")
         _check_shape("volatilities", vol, x.shape[:1])
+        if last is None:
+            last = x[:, -1]
+        _check_shape("last sessions", last, (len(x), len(self.bundle.feature_names)))
         out = self._blank(x.shape[:1])
 
         def score(rows: slice) -> None:
-            if last is not None and coded:
-                _check_shape("last sessions", last, (len(x), len(self.bundle.feature_names)))
-                y = self._graph("window_u8")(x[rows], self.bundle.scaler.transform(last[rows]))
-            else:
-                body = self.bundle.body_scaler.transform(x[rows][..., self.bundle.body_features])
-                y = self._graph("window")(body, self.bundle.scaler.transform(x[rows, -1]))
-            _fill(out, rows, self._decode(y, vol[rows]))
+            _fill(out, rows, self._decode(self._outputs("window", x[rows], last[rows]), vol[rows]))
 
         self._each(score, _slices(len(x), WINDOW_CHUNK))
         return out
@@ -93,31 +90,22 @@ class Scorer:
         Raises:
             BundleError: x does not have the bundle's shape or holds fewer than 64 sessions, or vol is not (N, T).
         """
-        coded = self._check(x, last)
+        self._check(x, last)
         n, t, _ = x.shape
         if t < FIELD:
             raise BundleError(f"a forecast needs {FIELD} sessions of features, got {t}")
         _check_shape("volatilities", vol, (n, t))
+        if last is None:
+            last = x[:, FIELD - 1 :]
+        _check_shape("last sessions", last, (n, t - FIELD + 1, len(self.bundle.feature_names)))
         out = self._blank((n, t))
 
         def score(rows: slice) -> None:
-            if last is not None and coded:
-                _check_shape("last sessions", last, (n, t - FIELD + 1, len(self.bundle.feature_names)))
-                y = self._graph("panel_u8")(x[rows], self.bundle.scaler.transform(last[rows]))
-            else:
-                y = self.panel_outputs(self.bundle.scaler.transform(x[rows]))
-            _fill(out, (rows, slice(FIELD - 1, None)), self._decode(y, vol[rows, FIELD - 1 :]))
+            found = self._decode(self._outputs("panel", x[rows], last[rows]), vol[rows, FIELD - 1 :])
+            _fill(out, (rows, slice(FIELD - 1, None)), found)
 
         self._each(score, _slices(n, max(1, PANEL_CELLS // t)))
         return out
-
-    def window_outputs(self, scaled: Float32) -> Float32:
-        """(B, 64, F) scaled and finite -> y (B, H, 4)."""
-        return self._graph("window")(scaled[..., self.bundle.body_features], scaled[:, -1])
-
-    def panel_outputs(self, scaled: Float32) -> Float32:
-        """(N, T, F) scaled and finite -> y (N, T - 63, H, 4)."""
-        return self._graph("panel")(scaled[..., self.bundle.body_features], scaled[:, FIELD - 1 :])
 
     def self_check(self) -> float:
         """Score the bundle's golden windows through every graph; return the largest difference found.
@@ -129,12 +117,11 @@ class Scorer:
         with np.load(self.bundle.directory / "golden.npz", allow_pickle=False) as golden:
             x, expected = golden["x"], golden["y"]  # (B, 64, F) raw, (B, H, 4)
         self._check(x, None)
-        scaled = self.bundle.scaler.transform(x)
-        found = {"window": self.window_outputs(scaled), "panel": self.panel_outputs(scaled)}
+        last = {"window": x[:, -1], "panel": x[:, FIELD - 1 :]}
+        found = {name: self._outputs(name, x, last[name]) for name in last}
         if self.bundle.has_twins:
             codes = self.bundle.codes(x)
-            found["window_u8"] = self._graph("window_u8")(codes, scaled[:, -1])
-            found["panel_u8"] = self._graph("panel_u8")(codes, scaled[:, FIELD - 1 :])
+            found |= {f"{name}_u8": self._outputs(name, codes, last[name]) for name in last}
         return max(self._difference(f"{name}.onnx", y, x, expected) for name, y in found.items())
 
     def _difference(self, name: str, y: Float32, x: Float32, expected: Float32) -> float:
@@ -160,7 +147,14 @@ class Scorer:
         cells = (*axes, len(self.bundle.horizons))
         return Forecast(np.full(cells, np.nan), np.full((*cells, len(QUANTILES)), np.nan), np.full(cells, np.nan))
 
-    def _check(self, x: npt.NDArray[Any], last: Float32 | None) -> bool:
+    def _outputs(self, name: str, x: npt.NDArray[Any], last: Float32) -> Float32:
+        """Raw features or codes through one graph."""
+        last = self.bundle.scaler.transform(last)
+        if x.dtype == np.uint8:
+            return self._graph(f"{name}_u8")(x, last)
+        return self._graph(name)(self.bundle.scaled_body(x), last)
+
+    def _check(self, x: npt.NDArray[Any], last: Float32 | None) -> None:
         coded = x.dtype == np.uint8
         wanted = len(self.bundle.body_features if coded else self.bundle.feature_names)
         if x.ndim != 3 or x.shape[-1] != wanted:
@@ -168,8 +162,7 @@ class Scorer:
         if coded and not self.bundle.has_twins:
             raise BundleError(f"{self.bundle.directory} has no graphs for uint8 features")
         if coded != (last is not None):
-            raise BundleError(f"last belongs to uint8 features, and to them alone; x is {x.dtype}")
-        return coded
+            raise BundleError(f"uint8 features need the last sessions beside them, and they alone; x is {x.dtype}")
 
     def _each(self, score: Callable[[slice], None], chunks: Iterable[slice]) -> None:
         if self._threads == 1:

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 from models.compact import bundle as bundles
-from models.compact import runtime
+from models.compact import integer, runtime
 from models.compact.bundle import MANIFEST, BundleError
 from models.compact.network import FIELD
-from models.compact.runtime import Scorer, target_weights
+from models.compact.numpy_graph import NumpyGraph
+from models.compact.onnx_graph import OnnxGraph
+from models.compact.runtime import Runtime, Scorer, target_weights
 from models.decode import Forecast
 from tests.models.compact import bundle_fixture as small
 
@@ -47,16 +49,75 @@ def close(found: Forecast, expected: Forecast, rtol: float = 1e-5) -> None:
         np.testing.assert_allclose(part, other, rtol=rtol, atol=1e-9)
 
 
-def test_a_window_is_its_cell_of_the_panel(scorer: Scorer, x: np.ndarray, vol: np.ndarray) -> None:
-    panel = scorer.panel(x, vol)
-    for t in (FIELD - 1, 90, 100, 149):
-        window = scorer.window(x[:, t - FIELD + 1 : t + 1], vol[:, t])
-        close(window, Forecast(*(part[:, t] for part in panel)))
+def every_window(x: np.ndarray) -> np.ndarray:
+    """(N, T, K) -> (N * (T - 63), 64, K)."""
+    windows = np.lib.stride_tricks.sliding_window_view(x, FIELD, axis=1)  # (N, S, K, 64)
+    return windows.transpose(0, 1, 3, 2).reshape(-1, FIELD, x.shape[2])
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "numpy"])
+@pytest.mark.parametrize("coded", [False, True])
+def test_every_window_is_its_cell_of_the_panel(
+    scorer: Scorer, x: np.ndarray, vol: np.ndarray, runtime: Runtime, coded: bool
+) -> None:
+    """Every ticker and session: one is missing for a while, one is listed late, one leaves early."""
+    x = x.copy()
+    x[0, 90:104] = np.nan
+    x[1, :100] = np.nan
+    x[4, 110:] = np.nan
+    vol = np.where(np.isnan(x).all(-1), np.nan, vol)
+    held = Scorer(scorer.bundle, runtime=runtime)
+    of = scorer.bundle.codes(x) if coded else x
+    last = x[:, FIELD - 1 :] if coded else None
+    panel = held.panel(of, vol, last)
+    rows = None if last is None else last.reshape(-1, last.shape[2])
+    windows = held.window(every_window(of), vol[:, FIELD - 1 :].ravel(), rows)
+    cells = Forecast(*(part[:, FIELD - 1 :].reshape(found.shape) for part, found in zip(panel, windows, strict=True)))
+    close(windows, cells)
+    assert 100 < np.isfinite(cells.sigma[:, 0]).sum() < len(cells.sigma)
+
+
+def test_the_integer_body_of_every_window_is_the_panels(scorer: Scorer, x: np.ndarray) -> None:
+    """What the shipped files say, bit for bit."""
+    panel, window = (NumpyGraph(scorer.bundle.directory / f"{name}.onnx").layers for name in ("panel", "window"))
+    codes = scorer.bundle.codes(x)
+    expected = integer.hidden_panel(panel, codes)[-1]
+    found = integer.hidden_window(window, every_window(codes))[-1]
+    np.testing.assert_array_equal(found.reshape(expected.shape), expected)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_numpy_forecasts_as_onnx_runtime_does(scorer: Scorer, x: np.ndarray, vol: np.ndarray, threads: int) -> None:
+    other = Scorer(scorer.bundle, threads, "numpy")
+    assert other.self_check() <= 1e-5
+    close(other.panel(x, vol), scorer.panel(x, vol))
+    close(other.window(x[:, :FIELD], vol[:, 101]), scorer.window(x[:, :FIELD], vol[:, 101]))
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "numpy"])
+def test_codes_forecast_what_the_features_do(scorer: Scorer, x: np.ndarray, vol: np.ndarray, runtime: Runtime) -> None:
+    held, codes = Scorer(scorer.bundle, runtime=runtime), scorer.bundle.codes(x)
+    for found, expected in (
+        (held.panel(codes, vol, x[:, FIELD - 1 :]), held.panel(x, vol)),
+        (held.window(codes[:, :FIELD], vol[:, 101], x[:, FIELD - 1]), held.window(x[:, :FIELD], vol[:, 101])),
+    ):
+        for part, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(part, other)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, 1e30, -1e30])
+def test_beyond_the_limit_is_the_limit(scorer: Scorer, x: np.ndarray, vol: np.ndarray, value: float) -> None:
+    """Winsorised to 5 scaled, infinities too; the features' own units are far from both."""
+    beyond, at = x.copy(), x.copy()
+    beyond[:, 60:80, 1] = value
+    at[:, 60:80, 1] = small.CENTER[1] + 5 * small.SCALE[1] * np.sign(value)
+    close(scorer.panel(beyond, vol), scorer.panel(at, vol), rtol=0)
 
 
 def test_int8_is_near_the_float_student(scorer: Scorer, x: np.ndarray) -> None:
     scaled = scorer.bundle.scaler.transform(x)
-    exact, found = small.network().forward_panel(scaled), scorer.panel_outputs(scaled)
+    graph = OnnxGraph(scorer.bundle.directory / "panel.onnx")
+    exact, found = small.network().forward_panel(scaled), graph(scorer.bundle.scaled_body(x), scaled[:, FIELD - 1 :])
     assert 1 - ((found - exact) ** 2).mean() / exact.var() > 0.999
 
 
@@ -155,6 +216,22 @@ def test_panels_of_another_shape(
         scorer.panel(np.zeros(shape, np.float32), np.ones(vol_shape, np.float32))
 
 
+@pytest.mark.parametrize(
+    ("x", "last", "message"),
+    [
+        (np.zeros((2, 64, 5), np.uint8), np.zeros((2, 5)), r"features must be \(rows, sessions, 3\), got \(2, 64, 5\)"),
+        (np.zeros((2, 64, 3), np.uint8), None, "uint8 features need the last sessions beside them, .* x is uint8"),
+        (np.zeros((2, 64, 5), np.float32), np.zeros((2, 5)), "they alone; x is float32"),
+        (np.zeros((2, 64, 3), np.uint8), np.zeros((2, 3)), r"last sessions must be \(2, 5\), got \(2, 3\)"),
+    ],
+)
+def test_codes_and_last_sessions_belong_together(
+    scorer: Scorer, x: np.ndarray, last: np.ndarray | None, message: str
+) -> None:
+    with pytest.raises(BundleError, match=message):
+        scorer.window(x, np.ones(2, np.float32), last)
+
+
 # -- proof before use -----------------------------------------------------------------------------------------
 
 
@@ -226,15 +303,58 @@ def test_the_shortest_horizon_sizes_where_none_is_short_enough() -> None:
     np.testing.assert_allclose(target_weights(np.array([[0.04, 9.0]]), (5, 20), sizing), 0.1 / (0.04 * np.sqrt(50.4)))
 
 
-def test_only_numpy_and_onnx_runtime_are_imported() -> None:
-    code = (
-        "import sys, models.compact.runtime as r; "
-        "heavy = {'torch', 'sklearn', 'pandas', 'prefect', 'pydantic', 'pyarrow', 'deltalake', 'onnx'}; "
-        "print(sorted(heavy & set(sys.modules)))"
-    )
+def run_python(code: str) -> str:
     environment = dict(os.environ) | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+SCORE = """
+import sys
+from pathlib import Path
+import numpy as np
+from models.compact.bundle import BundleError, load
+from models.compact.runtime import Scorer
+scorer = Scorer(load(Path({directory!r})), runtime={runtime!r})
+x = np.load({x!r})
+"""
+
+
+def test_only_numpy_and_onnx_runtime_are_imported(scorer: Scorer, x: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", x)
+    code = SCORE.format(directory=str(scorer.bundle.directory), runtime="onnxruntime", x=str(tmp_path / "x.npy"))
+    code += """
+scorer.panel(x, np.ones(x.shape[:2], np.float32))
+heavy = {'torch', 'sklearn', 'pandas', 'prefect', 'pydantic', 'pyarrow', 'deltalake', 'onnx', 'typer'}
+print(sorted(heavy & set(sys.modules)), 'onnxruntime' in sys.modules)
+"""
+    assert run_python(code) == "[] True"
+
+
+def test_numpy_scores_where_onnx_runtime_cannot_be_imported(
+    scorer: Scorer, x: np.ndarray, vol: np.ndarray, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "vol.npy", vol)
+    gone = "import sys; sys.modules['onnxruntime'] = None\n"
+    names = {"directory": str(scorer.bundle.directory), "x": str(tmp_path / "x.npy")}
+    vols, out = str(tmp_path / "vol.npy"), str(tmp_path / "out.npz")
+    run_python(
+        f"{gone}{SCORE.format(runtime='numpy', **names)}\nscorer.self_check()\n"
+        f"np.savez({out!r}, **scorer.panel(x, np.load({vols!r}))._asdict())"
+    )
+    with np.load(tmp_path / "out.npz") as held:
+        close(Forecast(**held), scorer.panel(x, vol))
+    asked = f"""
+try:
+    scorer.panel(x, np.load({vols!r}))
+except BundleError as error:
+    print(error)
+"""
+    said = run_python(gone + SCORE.format(runtime="onnxruntime", **names) + asked)
+    assert said.startswith("ONNX Runtime cannot be imported here (")
+    assert said.endswith("; score without it: --runtime numpy")
 
 
 def test_a_year_round_the_clock_has_more_sessions() -> None:

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.decode import Forecast, decode
+from models.decode import QUANTILES, Forecast, decode
 from models.forecasters.conformal import residual_shape, sigma_factor
 from models.forecasters.foundation import session_pinball
 from models.forecasters.interface import Inputs, Training
 
 Float64 = npt.NDArray[np.float64]
+
+FREER = 2.0
+"""Standard errors by which a location must win on validation: directions are mostly noise."""
 
 RETURN_CLIP = 0.5
 """Log returns beyond it count as much: the EWMA volatility clips alike."""
@@ -94,6 +97,19 @@ def gain(before: Float64, after: Float64, block: int) -> tuple[float, float]:
     by_session = by_session[np.isfinite(by_session)]
     blocks = np.array([part.mean() for part in np.array_split(by_session, max(2, len(by_session) // block))])
     return float(by_session.mean()), float(blocks.std(ddof=1) / np.sqrt(len(blocks)))
+
+
+def logit_above_zero(standardised: Float64, shape: Float64) -> Float64:
+    """(N, T, H) logit of the chance that location + scale * residual is above zero, read off the residual shape.
+
+    Args:
+        standardised: (N, T, H), location over scale. shape: (H, 9).
+    """
+    found = np.empty(standardised.shape)
+    for h in range(shape.shape[0]):
+        below = np.interp(-standardised[..., h], shape[h], QUANTILES)
+        found[..., h] = np.log1p(-below) - np.log(below)
+    return found
 
 
 def check(training: Training) -> None:

@@ -13,16 +13,22 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import enet_path
 
-from models.decode import QUANTILES, Forecast, decode
-from models.forecasters.calibration import check, gain, mean_losses, recency, still_features, validation_losses
+from models.decode import Forecast, decode
+from models.forecasters.calibration import (
+    FREER,
+    check,
+    gain,
+    logit_above_zero,
+    mean_losses,
+    recency,
+    still_features,
+    validation_losses,
+)
 from models.forecasters.conformal import residual_shape, sigma_factor
 from models.forecasters.interface import Float32, Inputs, Training
 from models.forecasters.scale import Z_FLOOR, ScaleSkip, fit_scale_skip
 
 Float64 = npt.NDArray[np.float64]
-
-FREER = 2.0
-"""Standard errors by which a location must win on validation: directions are mostly noise."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class FittedRegression:
         y = (inputs.x @ weight + bias).reshape(*inputs.x.shape[:2], -1, 4).astype(np.float64)
         if self.directed:
             y[..., 0] = inputs.x @ self.location
-            y[..., 3] = _logit_above_zero(y[..., 0] / np.exp(y[..., 1]), self.shape)
+            y[..., 3] = logit_above_zero(y[..., 0] / np.exp(y[..., 1]), self.shape)
         return y
 
 
@@ -178,13 +184,4 @@ def _locations(x: Float32, z: Float64, scale: Float64, weight: Float64, penalty:
         gram = centred.T @ (centred * w[:, None])
         gram[np.diag_indices_from(gram)] += penalty * w.sum()
         found[:, h] = np.linalg.solve(gram, centred.T @ (w * (z[known, h] - level)))
-    return found
-
-
-def _logit_above_zero(standardised: Float64, shape: Float64) -> Float64:
-    """(N, T, H) logit of the chance that location + scale * residual is above zero, read off the shape."""
-    found = np.empty(standardised.shape)
-    for h in range(shape.shape[0]):
-        below = np.interp(-standardised[..., h], shape[h], QUANTILES)
-        found[..., h] = np.log1p(-below) - np.log(below)
     return found

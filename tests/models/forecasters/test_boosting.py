@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from models.forecasters.boosting import BoostingConfig
+from models.forecasters.boosting import BoostingConfig, _Fit
 from models.forecasters.foundation import fit_foundation
 from models.forecasters.interface import Fitted
 from models.forecasters.scale import Z_FLOOR
@@ -51,6 +51,38 @@ def test_finds_an_interaction_that_the_skip_cannot() -> None:
     assert r2(target, fitted.foundation.outputs(unseen)[..., 0, 1]) < 0.01
 
 
+@pytest.mark.slow
+def test_finds_an_interaction_in_the_location() -> None:
+    x, unseen = features(50, 1200, seed=2), features(50, 1200, seed=3)
+    fitted = BoostingConfig().fit(of_signal(0 * x[..., 0], x, location=interaction(x)))
+    planted = interaction(unseen)
+    test = of_signal(0 * planted, unseen, seed=1, location=planted)
+    attainable = r2(test.z[..., 0], planted)
+    assert attainable > 0.05
+    assert r2(test.z[..., 0], fitted.outputs(test.inputs)[..., 0, 0]) > 0.8 * attainable
+    p_up = fitted.forecast(test.inputs).p_up[..., 0]
+    rising = test.z[..., 0] > 0
+    for low, high in ((0.3, 0.45), (0.45, 0.55), (0.55, 0.7)):
+        within = (p_up > low) & (p_up < high)
+        assert within.sum() > 2000
+        assert rising[within].mean() == pytest.approx(p_up[within].mean(), abs=0.05)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_frees_no_location(seed: int) -> None:
+    x = features(10, 600, seed=seed)
+    fitted = SMALL.fit(of_signal(0.2 * x[..., 0], x, seed=seed))
+    assert fitted.choices["location_weight"] == 0
+    assert not fitted.outputs(of_signal(x[..., 0], x).inputs)[..., 0].any()
+
+
+def test_location_of_none_is_never_tried() -> None:
+    x = features(10, 600)
+    training = of_signal(0 * x[..., 0], x, location=interaction(x, 0.8))
+    assert SMALL.fit(training).choices["location_weight"] > 0
+    assert replace(SMALL, location_weights=()).fit(training).location.models == ()
+
+
 def test_noise_leaves_the_skip_nearly_as_it_was() -> None:
     x = features(10, 600)
     training = of_signal(0.2 * x[..., 0], x)
@@ -65,7 +97,7 @@ def test_skip_alone_where_validation_says_so() -> None:
     fitted = BoostingConfig(alphas=(300.0,), weights=(0.0,), iterations=10).fit(training)
     assert fitted.choices["weight"] == 0
     assert fitted.choices["iterations"] == 0
-    assert fitted.trees == ()
+    assert fitted.scale.models == ()
     np.testing.assert_array_equal(fitted.outputs(training.inputs), fitted.foundation.outputs(x).astype(np.float64))
 
 
@@ -89,7 +121,9 @@ def test_of_many_rows_evenly_spaced_sessions_are_kept() -> None:
     foundation = fit_foundation(training, 600, 300.0)
     z = training.z.copy()
     z[:, np.arange(600) % 4 != 3] *= 100  # 5,990 rows are four times too many: every fourth session stays, the last one
-    trees, same = (config._trees(each, foundation, 600, 10)[0] for each in (training, replace(training, z=z)))
+    trees, same = (
+        _Fit(config, each)._scale_trees(foundation, 600, 10)[0] for each in (training, replace(training, z=z))
+    )
     assert trees.predict(x.reshape(-1, 4)).tobytes() == same.predict(x.reshape(-1, 4)).tobytes()
 
 
@@ -97,7 +131,7 @@ def test_reads_nothing_later() -> None:
     x = features(4, 400)
     training = of_signal(interaction(x, 0.6), x)
     fitted = SMALL.fit(training)
-    assert fitted.trees
+    assert fitted.scale.models
     assert_causal(fitted, training.inputs, 250)
 
 

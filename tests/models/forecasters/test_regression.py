@@ -5,8 +5,9 @@ import pytest
 from sklearn.linear_model import ElasticNet
 
 from models.decode import QUANTILES
+from models.forecasters.calibration import logit_above_zero
 from models.forecasters.interface import Fitted, Training
-from models.forecasters.regression import RegressionConfig, _elastic_nets, _logit_above_zero
+from models.forecasters.regression import RegressionConfig, _elastic_nets
 from models.forecasters.scale import Z_FLOOR
 from tests.models.forecasters.panels import (
     assert_causal,
@@ -92,7 +93,7 @@ def test_p_up_follows_the_location_where_one_is_freed() -> None:
 
 def test_chance_above_zero_by_hand() -> None:
     shape = np.array([[-3.0, -2, -1, -0.5, 0, 0.5, 1, 2, 3]])
-    logit = _logit_above_zero(np.array([[[0.0], [1.0], [9.0]]]), shape)
+    logit = logit_above_zero(np.array([[[0.0], [1.0], [9.0]]]), shape)
     below = np.array([0.5, 0.10, QUANTILES[0]])
     np.testing.assert_allclose(logit[0, :, 0], np.log((1 - below) / below))
 

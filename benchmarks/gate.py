@@ -91,6 +91,7 @@ def panel(strength: float, seed: int, tickers: int = 20, sessions: int = 2500) -
         names,
         x[:, kept].astype(np.float32),
         unit.astype(np.float32),
+        r[:, kept].astype(np.float32),
     )
     z = log_return / (unit[..., None] * np.sqrt(HORIZONS))
     return Dataset(of, HORIZONS, log_return, rv, z, rv / unit[..., None] ** 2, HORIZONS, max(HORIZONS) + 1)

@@ -11,7 +11,7 @@ import pandas as pd
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
-KEYS = ("ticker", "session", "vol")
+KEYS = ("ticker", "session", "vol", "r")
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Panel:
         feature_names: F names.
         x: (N, T, F) float32, raw, NaN = missing.
         vol: (N, T) float32, daily EWMA volatility, NaN = unknown.
+        r: (N, T) float32, log total return since the ticker's previous bar, NaN where there is none.
     """
 
     tickers: npt.NDArray[np.str_]
@@ -31,10 +32,13 @@ class Panel:
     feature_names: tuple[str, ...]
     x: Float32
     vol: Float32
+    r: Float32
 
 
 def load(rows: pd.DataFrame, feature_names: tuple[str, ...] | None = None) -> Panel:
     """The panel of a `features` table; `feature_names` selects and orders, default all columns of the table.
+
+    Rows made for scoring need no `r`: the panel's is NaN then.
 
     Raises:
         KeyError: a named feature is not a column.
@@ -46,10 +50,12 @@ def load(rows: pd.DataFrame, feature_names: tuple[str, ...] | None = None) -> Pa
     tickers, n = np.unique(rows["ticker"].to_numpy(dtype=str), return_inverse=True)
     sessions, t = np.unique(rows["session"].to_numpy().astype("datetime64[D]"), return_inverse=True)
     x = np.full((len(tickers), len(sessions), len(names)), np.nan, dtype=np.float32)
-    vol = np.full(x.shape[:2], np.nan, dtype=np.float32)
+    vol, r = (np.full(x.shape[:2], np.nan, dtype=np.float32) for _ in range(2))
     x[n, t] = rows[list(names)].to_numpy(dtype=np.float32)
     vol[n, t] = rows["vol"].to_numpy(dtype=np.float32)
-    return Panel(tickers, sessions, tuple(names), x, vol)
+    if "r" in rows.columns:
+        r[n, t] = rows["r"].to_numpy(dtype=np.float32)
+    return Panel(tickers, sessions, tuple(names), x, vol, r)
 
 
 def align(panel: Panel, rows: pd.DataFrame, value: str, horizons: tuple[int, ...]) -> Float64:
@@ -74,6 +80,7 @@ def rows_of(panel: Panel, known: npt.NDArray[np.bool_]) -> pd.DataFrame:
             "ticker": pd.Series(panel.tickers[n], dtype="str"),
             "session": pd.DatetimeIndex(panel.sessions[t]).astype("datetime64[us]"),
             "vol": panel.vol[n, t],
+            "r": panel.r[n, t],
         }
     )
     return pd.concat([keys, pd.DataFrame(panel.x[n, t], columns=list(panel.feature_names))], axis=1)

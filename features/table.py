@@ -73,7 +73,7 @@ def build(
 
     Returns:
         The panel of all tickers and of the sessions of `bars` from January 1 of `first` on; `vol` is `Bars.vol` of each
-        year.
+        year and `r` is `Bars.r`.
 
     Raises:
         FeatureError: `chosen` or an own family cannot be used.
@@ -83,7 +83,8 @@ def build(
     since = int(np.searchsorted(bars.years, pairs[0])) if len(pairs) else len(bars.years)
     shape = len(bars.tickers), len(bars.years) - since
     ordered: tuple[str, ...] = () if own else names(families, chosen)
-    x, vol, end = np.empty((*shape, len(ordered)), np.float32), np.full(shape, np.nan, np.float32), 0
+    x, end = np.empty((*shape, len(ordered)), np.float32), 0
+    vol, r = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
     for year in pairs:
         span = bars.span(int(year))
         mine = own_features.compute(span, own, (OBSERVED, *KEYS, *_shipped()))
@@ -95,9 +96,10 @@ def build(
         _same_names(mine_first, tuple(mine), int(pairs[0]), int(year))
         part = slice(end, end + span.keep)
         _fill(x[:, part], ordered, span, mine | {name: values[:, part] for name, values in text.items()})
-        vol[:, part], end = span.v, part.stop
+        vol[:, part], r[:, part], end = span.v, span.now(span.r), part.stop
     before = 0 if first is None else int(np.searchsorted(bars.years[since:], first))
-    return Panel(bars.tickers, bars.sessions[since + before :], ordered, x[:, before:], vol[:, before:])
+    sessions = bars.sessions[since + before :]
+    return Panel(bars.tickers, sessions, ordered, x[:, before:], vol[:, before:], r[:, before:])
 
 
 def _same_names(before: tuple[str, ...], now: tuple[str, ...], first: int, year: int) -> None:

@@ -8,15 +8,14 @@ from typing import Any, NamedTuple
 
 from features.audit import LEAK, PASSED, UNSTEADY, Verdict
 from features.table import FEATURES, OBSERVED
-from pipeline.audited import VOL
+from pipeline.audited import RETURN, VOL
 from pipeline.audited_race import FORECASTER, SCALER
 from pipeline.canaries import Canary
 
 OWN, LABELS = "your own features", "labels"
 MOST_NAMED = 20
 _FAMILY_OF = {name: f"features: {family}" for family, names in FEATURES.items() for name in names} | {
-    OBSERVED: "observed, and vol",
-    VOL: "observed, and vol",
+    **dict.fromkeys((OBSERVED, VOL, RETURN), "observed, vol and r"),
 }
 
 

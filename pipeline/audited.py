@@ -21,7 +21,7 @@ from pipeline import universe
 from pipeline.config import Config
 from pipeline.feature_years import Makers
 
-VOL = "vol"
+VOL, RETURN = "vol", "r"
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def decisions(closes: pd.DatetimeIndex, lead_minutes: int) -> Instants:
 
 
 def features(config: Config, spells: pd.DataFrame | None, makers: Makers, only_own: bool = False) -> Subject:
-    """Every feature of the table, and `vol`; by calendar, where several are configured.
+    """Every feature of the table, `vol` and `r`; by calendar, where several are configured.
 
     Args:
         config: which families, which features.
@@ -98,7 +98,8 @@ def features(config: Config, spells: pd.DataFrame | None, makers: Makers, only_o
             panel = table.build(view.bars, news, families, makers.own, chosen)
             of = f" on {view.calendar}" if config.universe.calendars else ""
             values = {name: panel.x[..., i] for i, name in enumerate(panel.feature_names)} | {VOL: panel.vol}
-            for name in (name for name in values if not only_own or name not in (VOL, table.OBSERVED)):
+            values[RETURN] = panel.r
+            for name in (name for name in values if not only_own or name not in (VOL, RETURN, table.OBSERVED)):
                 found[name + of] = Cells(panel.sessions, panel.tickers, view.used_at, values[name].T)
         return found
 

@@ -6,7 +6,7 @@ They go the way they go in training: tables of a lake, `pipeline.walkforward`.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,8 +20,7 @@ from features.actions import adjust
 from features.alterations import World
 from features.audit import Cells, Instants, Subject
 from features.panel import align, load
-from models.decode import Forecast
-from pipeline import feature_years, lift, universe, walkforward
+from pipeline import contenders, feature_years, lift, universe, walkforward
 from pipeline.audited import decisions
 from pipeline.config import Config
 from pipeline.feature_years import Makers, Sources
@@ -123,9 +122,11 @@ def race(config: Config, spells: pd.DataFrame | None, makers: Makers, years: Seq
         torch.set_num_threads(config.models.threads)
         with threadpool_limits(config.models.threads):
             settings = walkforward.student_config(config)
-            fitted = walkforward.fit_folds(data, folds, settings, muted=_muted(config, data, folds))
+            muted = _muted(config, data, folds)
+            fitted = walkforward.fit_folds(data, folds, settings, muted=muted)
             found = _scaled(data, fitted, used_at)
-            for model, forecast in forecasts(data, folds, fitted).items():
+            raced = contenders.race(data, folds, config, fitted, muted)
+            for model, forecast in raced.forecasts.items():
                 for part, values in forecast._asdict().items():
                     found[f"{FORECASTER} {model}: {part}"] = _cells(data, used_at, values)
         return found
@@ -139,16 +140,6 @@ def _muted(config: Config, data: Dataset, folds: list[splits.Fold]) -> dict[str,
         return {}
     losses = lift.measured(data, walkforward.folds(data, config), walkforward.student_config(config))
     return lift.muted(data, lift.decide(data, folds, losses, walkforward.resampling(config)))
-
-
-def forecasts(data: Dataset, folds: list[splits.Fold], fitted: list[walkforward.FittedFold]) -> Mapping[str, Forecast]:
-    """Of every model of the race, by its name there."""
-    return {
-        "unconditional": walkforward.forecast_unconditional(data, folds),
-        "ewma": walkforward.forecast_ewma(data, folds)[0],
-        "scale_skip": walkforward.forecast_folds(data, fitted, lambda student: student.skip_network),
-        "student": walkforward.forecast_folds(data, fitted, lambda student: student.network),
-    }
 
 
 def _scaled(data: Dataset, fitted: Sequence[walkforward.FittedFold], used_at: Instants) -> dict[str, Cells]:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from pipeline.config_features import Features, Section, Sentiment
+from pipeline.config_models import Models
 from pipeline.errors import ConfigError
 
 DEFAULT_FILE = "tradewind.toml"
@@ -145,6 +146,15 @@ class Target(Section):
         return value
 
 
+class FixedSplit(Section):
+    """One split by its dates, each the first that belongs to its slice; training begins with the first session."""
+
+    name: str = Field(min_length=1, max_length=32, description="of the split")
+    validation: dt.date = Field(description="first session of validation")
+    test: dt.date = Field(description="first session of the test")
+    end: dt.date = Field(description="first session after the test")
+
+
 class Splits(Section):
     """Purged walk-forward: train on the past, leave a gap, test on the next year."""
 
@@ -152,37 +162,14 @@ class Splits(Section):
     validation_sessions: int = Field(500, ge=120, description="last training sessions kept for choices and calibration")
     embargo: int = Field(5, ge=0, le=60, description="sessions dropped on top of the purge (the longest horizon)")
     first_test: dt.date | None = Field(None, description="earliest test session; none = as early as training allows")
-
-
-class Scale(Section):
-    """The scale skip: ridge on log|z|."""
-
-    alphas: tuple[float, ...] = Field(
-        (300.0, 3000.0, 30000.0), description="ridge penalties tried; chosen on the validation slice"
+    refit: Literal["year", "half_year", "quarter", "month"] = Field(
+        "year", description="length of a test slice: everything is fitted anew at the start of each"
     )
-    half_life_sessions: int = Field(2500, ge=250, description="older sessions weigh less: half after this many")
-
-
-class Student(Section):
-    """The causal convolution on top of the scale skip."""
-
-    width: int = Field(32, ge=4, le=256, description="channels of each convolution")
-    epochs: int = Field(20, ge=1, le=200, description="most passes over the training sessions")
-    patience: int = Field(5, ge=1, description="passes without a better validation loss before stopping")
-    learning_rate: float = Field(3e-4, gt=0, lt=1, description="peak of AdamW's schedule")
-    weight_decay: float = Field(0.1, ge=0, description="AdamW's decoupled weight decay")
-    body_weights: tuple[float, ...] = Field(
-        (0.0, 0.25, 0.5, 1.0), description="weights of the body tried on top of the skip; chosen on validation"
+    fixed: tuple[FixedSplit, ...] = Field(
+        (),
+        description="dates of a published protocol instead of the walk-forward, like "
+        '[{ name = "2016", validation = 2015-01-01, test = 2016-01-01, end = 2017-01-01 }]',
     )
-
-
-class Models(Section):
-    """The forecasters in the race, beside the baselines that always run."""
-
-    seed: int = Field(7, ge=0, description="seed of every random choice")
-    threads: int = Field(1, ge=1, le=64, description="threads of training; part of what 'same bytes' means")
-    scale: Scale = Scale()
-    student: Student = Student()
 
 
 class Compress(Section):
@@ -368,10 +355,15 @@ def _anchored(config: Config, base: Path) -> Config:
     }
     members = {} if universe.members is None else {"members": base / universe.members}
     own = {"own": tuple(str(base / name) for name in config.features.own)}
+    mine = {
+        name: each.model_copy(update={"model": str(base / each.model)}) if ".py:" in each.model else each
+        for name, each in config.models.own.items()
+    }
     return config.model_copy(
         update={
             "data": data.model_copy(update=anchored),
             "universe": universe.model_copy(update=members),
             "features": config.features.model_copy(update=own),
+            "models": config.models.model_copy(update={"own": mine}),
         }
     )

@@ -92,9 +92,9 @@ def run_and_write(config: Config, progress: Progress, out: Path) -> Summary:
             feature=np.asarray(panel.feature_names),
         )
     elif out.suffix == ".parquet":
-        rows.to_parquet(partial, index=False)
+        rows.drop(columns="r").to_parquet(partial, index=False)
     else:
-        rows.to_csv(partial, index=False)
+        rows.drop(columns="r").to_csv(partial, index=False)
     partial.replace(out)
     lines = (*summary.lines, f"{len(rows):,} rows written to {out}")
     return Summary("features", lines, {**summary.figures, "out": str(out)}, summary.left_out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from features import splits
 from models.decode import Forecast
-from models.forecasters.baselines import Distribution
-from pipeline import lift, trained, universe, walkforward
+from pipeline import contenders, lift, trained, universe, walkforward
 from pipeline.config import Config
 from pipeline.evidence import ledger, race
 from pipeline.evidence.ledger import Trial
@@ -24,7 +24,8 @@ from pipeline.store import Lake
 from pipeline.summary import Progress, Summary, silent
 from pipeline.walkforward import Dataset, FittedFold
 
-MODELS = ("unconditional", "ewma", "scale_skip", "student")
+CANDIDATE = "student"
+"""What is at the gate, and ships where it passes: the one model that becomes an int8 bundle."""
 _RELEVANT: dict[str, Any] = {
     **dict.fromkeys(("target", "splits", "models", "compress", "evidence"), True),
     "sentiment": {"require_lift"},
@@ -61,25 +62,28 @@ def _run(config: Config, progress: Progress, kind: str) -> Summary:
     decisions = _decisions(config, data, [*folds, live_fold], text)
     muted = lift.muted(data, decisions)
     fitted = walkforward.fit_folds(
-        data, folds, settings, lambda n: progress("training walk-forward", n, len(folds)), muted
+        data, folds, settings, lambda n: progress("training the student", n, len(folds)), muted
     )
-    forecasts, ewma = _forecasts(data, folds, fitted)
+    work, fits = registry.run_dir(run_id) / "work", contenders.fits(config, folds)
+    raced = contenders.race(data, folds, config, fitted, muted, work, lambda n: progress("racing", n, fits))
     progress("weighing the evidence", 0, 1)
-    evidence = _evidence(config, data, forecasts) | {"text_ablation": lift.card(config, lake, data, text)}
+    evidence = _evidence(config, data, raced.forecasts) | {"text_ablation": lift.card(config, lake, data, text)}
     progress("weighing the evidence", 1, 1)
     live = walkforward.fit_folds(data, [live_fold], settings, muted=muted)[0]
     training = _training(config, lake, registry, run_id, data, folds, evidence, tables)
     training["text"] = lift.record(config, decisions)
     ledger.append(lake, [_trial(config, data, evidence, training, kind)])
     training["trials"] = ledger.count(lake).trials
-    trained.write(registry.run_dir(run_id) / "networks", data, [*fitted, live], ewma, training["status"])
+    trained.write(registry.run_dir(run_id) / "networks", data, [*fitted, live], raced.ewma, training["status"])
+    registry.write_json(run_id, "choices.json", raced.choices)
     registry.write_json(run_id, "evidence.json", evidence)
     registry.write_json(run_id, "training.json", training)
     created = pd.Timestamp(training["created_at"])
-    for model, forecast in forecasts.items():
+    for model, forecast in raced.forecasts.items():
         rows = walkforward.forecast_rows(data, folds, run_id, model, forecast, created)
         lake.replace("forecasts", rows, f"run_id = '{run_id}' AND model = '{model}'")
     registry.set_latest_run(run_id)
+    shutil.rmtree(work)
     return _summary(run_id, evidence, training, fitted)
 
 
@@ -88,12 +92,12 @@ def _trial(config: Config, data: Dataset, evidence: dict[str, Any], training: di
     gains = {
         int(row["horizon"]): float(row["gain_percent"])
         for row in evidence["gains"]
-        if (row["model"], row["against"], row["measure"]) == ("student", "ewma", "pinball")
+        if (row["model"], row["against"], row["measure"]) == (CANDIDATE, "ewma", "pinball")
     }
     return Trial(
         run_id=training["run_id"],
         kind=kind,
-        settings=config.model_dump(mode="json", include=_RELEVANT),
+        settings=_settings(config),
         data=data.fingerprint(),
         data_versions=training["tables"],
         seed=config.models.seed,
@@ -104,9 +108,15 @@ def _trial(config: Config, data: Dataset, evidence: dict[str, Any], training: di
     )
 
 
+def _settings(config: Config) -> dict[str, Any]:
+    """What changes the outcome; how many fits run at one time does not."""
+    found: dict[str, Any] = config.model_dump(mode="json", include=_RELEVANT, exclude={"models": {"processes"}})
+    return found
+
+
 def _run_id(config: Config, data: Dataset) -> str:
-    relevant = config.model_dump(mode="json", include=_RELEVANT)
-    digest = hashlib.sha256(json.dumps(relevant, sort_keys=True).encode() + data.fingerprint().encode())
+    parts = (json.dumps(_settings(config), sort_keys=True), data.fingerprint(), contenders.own_digest(config))
+    digest = hashlib.sha256("".join(parts).encode())
     return f"{data.panel.sessions[-1]}-{digest.hexdigest()[:8]}"
 
 
@@ -119,30 +129,15 @@ def _decisions(
     return lift.decide(data, folds, text, walkforward.resampling(config))
 
 
-def _forecasts(
-    data: Dataset, folds: list[splits.Fold], fitted: list[FittedFold]
-) -> tuple[dict[str, Forecast], Distribution]:
-    ewma, distribution = walkforward.forecast_ewma(data, folds)
-    forecasts = {
-        "unconditional": walkforward.forecast_unconditional(data, folds),
-        "ewma": ewma,
-        "scale_skip": walkforward.forecast_folds(data, fitted, lambda student: student.skip_network),
-        "student": walkforward.forecast_folds(data, fitted, lambda student: student.network),
-    }
-    return forecasts, distribution
-
-
 def _evidence(config: Config, data: Dataset, forecasts: dict[str, Forecast]) -> dict[str, Any]:
-    losses = race.losses(forecasts, data.log_return, data.rv, data.panel.vol.astype(np.float64), data.horizons)
-    found = race.evidence(losses, MODELS, "student", data.horizons, walkforward.resampling(config))
-    judged = np.isfinite(losses[f"student|pinball|{data.horizons[0]}"])
-    sessions = data.panel.sessions[judged.any(0)]
     tickers = [str(ticker) for ticker in data.panel.tickers]
-    found |= {"first": str(sessions[0]), "last": str(sessions[-1]), "tickers": tickers}
-    one = data.horizons.index(1) if 1 in data.horizons else 0
-    at_risk = {model: forecasts[model] for model in ("ewma", "student")}
-    found["var"] = race.value_at_risk(at_risk, data.log_return, tickers, one)
-    return found
+    vol = data.panel.vol.astype(np.float64)
+    found = race.judge(
+        forecasts, data.log_return, data.rv, vol, tickers, data.horizons, CANDIDATE, walkforward.resampling(config)
+    )
+    judged = np.isfinite(forecasts[CANDIDATE].sigma[..., 0]) & np.isfinite(data.log_return[..., 0])
+    sessions = data.panel.sessions[judged.any(0)]
+    return found | {"first": str(sessions[0]), "last": str(sessions[-1]), "tickers": tickers}
 
 
 def _training(
@@ -174,7 +169,7 @@ def _training(
         "folds": [fold.name for fold in folds],
         "first_session": str(data.panel.sessions[0]),
         "last_session": str(data.panel.sessions[-1]),
-        "chosen": "student" if evidence["gate"]["passed"] else "ewma",
+        "chosen": CANDIDATE if evidence["gate"]["passed"] else "ewma",
         "status": "promoted" if evidence["gate"]["passed"] else "baseline",
         "created_at": created,
         "data_label": config.data.provider,
@@ -220,7 +215,7 @@ def _summary(run_id: str, evidence: dict[str, Any], training: dict[str, Any], fi
         f"  {g['measure']:<8} h={g['horizon']:<3} {g['gain_percent']:+6.2f} %  [{g['low']:+.2f}, {g['high']:+.2f}]  "
         f"{g['verdict']}"
         for g in evidence["gains"]
-        if g["model"] == "student" and g["against"] == "ewma" and g["measure"] in ("pinball", "qlike")
+        if g["model"] == CANDIDATE and g["against"] == "ewma" and g["measure"] in ("pinball", "qlike")
     ]
     lines.append(evidence["direction"]["sentence"])
     lines += [line for line in (evidence["text_ablation"]["sentence"], training["text"]["sentence"]) if line]

@@ -13,7 +13,7 @@ import pandas as pd
 
 from features import frames, splits
 from features.panel import Panel, align, load
-from features.splits import Fold
+from features.splits import Dates, Fold
 from models.compact.network import FIELD, Network
 from models.decode import Forecast, decode
 from models.forecasters.baselines import Distribution, trailing, unconditional
@@ -22,7 +22,7 @@ from models.forecasters.student import FittedStudent, Slices, StudentConfig, fit
 from models.scaling import Scaler
 from pipeline import universe
 from pipeline.config import Config
-from pipeline.errors import TooLittleHistoryError
+from pipeline.errors import StoreError, TooLittleHistoryError
 from pipeline.evidence.significance import Resampling
 from pipeline.store import SOURCES, Lake
 
@@ -47,10 +47,15 @@ class Dataset:
     known_after: tuple[int, ...]
     purge: int
 
+    @property
+    def returns(self) -> Array:
+        """(N, T) log total return since the ticker's previous bar, NaN where there is none."""
+        return self.panel.r.astype(np.float64)
+
     def fingerprint(self) -> str:
         """A hash of everything a model is fitted on."""
         digest = hashlib.sha256("|".join([*self.panel.feature_names, *map(str, self.panel.tickers)]).encode())
-        for array in (self.panel.sessions, self.panel.x, self.panel.vol, self.log_return, self.rv):
+        for array in (self.panel.sessions, self.panel.x, self.panel.vol, self.panel.r, self.log_return, self.rv):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
@@ -73,8 +78,12 @@ def read(lake: Lake, config: Config) -> Dataset:
 
     Raises:
         DataError: a row lies on a date that is no session of its ticker's calendar.
+        StoreError: there are no features yet, or they were written before they held the returns.
     """
-    panel = load(lake.read("features", order_by="ticker, session"))
+    rows = lake.read("features", order_by="ticker, session")
+    if "r" not in rows.columns:
+        raise StoreError("the table features has no returns yet, column r; write it anew: tradewind features")
+    panel = load(rows)
     rows = lake.read("targets")
     horizons = config.target.horizons
     log_return, rv = align(panel, rows, "log_return", horizons), align(panel, rows, "rv", horizons)
@@ -87,23 +96,29 @@ def read(lake: Lake, config: Config) -> Dataset:
 
 
 def folds(data: Dataset, config: Config) -> list[Fold]:
-    """The walk-forward of the `[splits]` section.
+    """The walk-forward of the `[splits]` section, or its fixed dates.
 
     Raises:
-        TooLittleHistoryError: no test year has enough training sessions before it.
+        TooLittleHistoryError: no test slice has enough training sessions before it, or fixed dates do not fit.
     """
-    first = config.splits.first_test
+    wanted, sessions = config.splits, data.panel.sessions
+    first = None if wanted.first_test is None else np.datetime64(wanted.first_test)
     try:
+        if wanted.fixed:
+            dates = [Dates(e.name, *map(np.datetime64, (e.validation, e.test, e.end))) for e in wanted.fixed]
+            return splits.fixed(sessions, dates, data.purge, wanted.embargo)
         return splits.walk_forward(
-            data.panel.sessions,
-            config.splits.min_train_sessions,
-            config.splits.validation_sessions,
+            sessions,
+            wanted.min_train_sessions,
+            wanted.validation_sessions,
             data.purge,
-            config.splits.embargo,
-            None if first is None else np.datetime64(first),
+            wanted.embargo,
+            first,
+            wanted.refit,
         )
     except ValueError as error:
-        raise TooLittleHistoryError(f"{error}; ingest more history or lower splits.min_train_sessions") from None
+        instead = "correct splits.fixed" if wanted.fixed else "lower splits.min_train_sessions"
+        raise TooLittleHistoryError(f"{error}; ingest more history or {instead}") from None
 
 
 def live_fold(data: Dataset, config: Config) -> Fold:
@@ -238,7 +253,7 @@ def forecast_rows(
 ) -> pd.DataFrame:
     """Rows of the `forecasts` table for every cell with a sigma, by ticker, session and horizon."""
     n, t, h = np.nonzero(np.isfinite(forecast.sigma))
-    fold_of = np.full(len(data.panel.sessions), "", dtype="<U8")
+    fold_of = np.full(len(data.panel.sessions), "", dtype=object)
     for fold in folds:
         fold_of[fold.test_start : fold.test_end] = fold.name
     rows = pd.DataFrame(

@@ -80,7 +80,9 @@ def small_config(tmp_path: Path) -> Config:
     config = Config(data=Data(provider="files", lake=tmp_path / "lake", artifacts=tmp_path / "artifacts"))
     splits = config.splits.model_copy(update={"min_train_sessions": 500, "validation_sessions": 120})
     student = config.models.student.model_copy(update={"epochs": 2, "width": 8})
-    models = config.models.model_copy(update={"student": student, "threads": 1})
+    garch = config.models.garch.model_copy(update={"forms": ("pooled",)})
+    quick = {"student": student, "garch": garch, "race": (), "threads": 1, "processes": 1}
+    models = config.models.model_copy(update=quick)
     evidence = config.evidence.model_copy(update={"resamples": 200, "min_blocks": 2})
     universe = config.universe.model_copy(update={"min_sessions": 300})
     return config.model_copy(update={"splits": splits, "models": models, "evidence": evidence, "universe": universe})

@@ -76,13 +76,12 @@ class Training:
 
 @runtime_checkable
 class Fitted(Protocol):
-    """A fitted forecaster.
+    """A fitted forecaster."""
 
-    Attributes:
-        choices: what was chosen inside training, for the record: JSON values.
-    """
-
-    choices: dict[str, Any]
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What was chosen inside training, for the record: JSON values."""
+        ...
 
     def forecast(self, inputs: Inputs) -> Forecast:
         """(N, T, H) sigma and p_up, (N, T, H, 9) quantiles, in log returns over the horizon; NaN where vol is, or where

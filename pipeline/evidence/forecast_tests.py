@@ -154,7 +154,8 @@ def model_confidence_set(
 ) -> ConfidenceSet:
     """The set that holds the best model with confidence 1 - `size`: nothing is known against its members.
 
-    Stationary bootstrap of sessions, range statistic. Models with the very same losses share one fate.
+    Stationary bootstrap of sessions, range statistic. Models with the same losses up to rounding share one
+    fate.
 
     Args:
         losses: name -> (N, T) or (T,), NaN = none. resampling: blocks, resamples, fewest blocks, seed.
@@ -165,8 +166,7 @@ def model_confidence_set(
     """
     by_session = session_losses(losses)
     names = list(losses)
-    unique, at = np.unique(by_session, axis=1, return_inverse=True)
-    at = at.ravel()
+    unique, at = _distinct(by_session)
     blocks, effective = len(by_session) / resampling.block_sessions, _fewest_effective(unique, horizon)
     if unique.shape[1] == 1:
         one = dict.fromkeys(names, 1.0)
@@ -215,6 +215,14 @@ def superior_ability(
         f"{benchmark} (p = {consistent:.3f})."
     )
     return Superiority(lower, consistent, upper, others.shape[1], blocks, effective, sentence)
+
+
+def _distinct(by_session: Array) -> tuple[Array, npt.NDArray[np.int64]]:
+    """(T', U) the columns that differ by more than rounding, and (K,) which of them each column is."""
+    _, first, at = np.unique(
+        np.round(by_session / np.abs(by_session).mean(), 9), axis=1, return_index=True, return_inverse=True
+    )
+    return by_session[:, first], at.ravel()
 
 
 def _truncated(moves: Array, horizon: int) -> float:

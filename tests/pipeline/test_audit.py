@@ -117,7 +117,7 @@ def test_what_ships_passes_and_every_planted_leak_is_found(config: Config) -> No
     assert summary.left_out == ()
     assert {each["status"] for each in found.values()} == {"passed"}
     features = [table.OBSERVED, *(name for names in table.FEATURES.values() for name in names)]
-    assert list(found)[: len(features) + 1] == [*features, "vol"]
+    assert list(found)[: len(features) + 2] == [*features, "vol", "r"]
     assert {f"scaler: {name}" for name in features} <= set(found)
     assert {f"labels before {use} 2007, h={h}" for use in ("validation", "test") for h in (1, 5, 20)} <= set(found)
     parts = ("sigma", "quantiles", "p_up")
@@ -140,7 +140,7 @@ def test_the_same_seed_gives_the_same_words(config: Config) -> None:
 def test_quick_says_what_it_leaves_out(config: Config) -> None:
     summary = stage.run_lookahead(of_families(config, "returns", "calendar"), quick=True)
     assert summary.figures["passed"]
-    assert set(outputs(summary)) == {"observed", "vol", *table.FEATURES["returns"], *table.FEATURES["calendar"]}
+    assert set(outputs(summary)) == {"observed", "vol", "r", *table.FEATURES["returns"], *table.FEATURES["calendar"]}
     assert "left out by --quick: labels, the scaler and the forecasters" in summary.lines
 
 

@@ -78,8 +78,14 @@ def test_every_misspelt_key_is_told_at_once(file: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("models.lstm.width=8", r"unknown model lstm; the models are scale, student"),
-        ("models.gru=1", r"unknown model gru; the models are scale, student"),
+        ("models.gru.width=8", r"unknown model gru; the models are scale, student, har, garch, regression"),
+        (
+            "models.xgboosted_trees=1",
+            r"unknown model xgboosted_trees; the models are scale, student, har, garch, regression",
+        ),
+        ('models.race=["lstm","lstm"]', r"models\.race = .*a learner is named twice"),
+        ('models.race=["gru"]', r"models\.race\.0 = 'gru': .*'regression', 'boosting'"),
+        ('models.own.ewma.model="m.py:M"', r"'ewma' cannot name a model of yours"),
         ("models.seed={a=1}", r"models\.seed = \{'a': 1\}: .*integer"),
         ("data.provider=bloomberg", r"data\.provider = 'bloomberg': .*'sample', 'files' or 'yahoo'"),
         ("target.horizons=[5,1]", r"ascending whole numbers from 1 to 60"),

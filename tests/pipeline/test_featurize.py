@@ -223,6 +223,6 @@ def test_chosen_and_own_features_are_the_columns_in_order(
     asked = {"own": (f"{mine}:family",), "chosen": ("log_vol", "my_move", "ret_1")}
     featurize.run(small_config.model_copy(update={"features": small_config.features.model_copy(update=asked)}))
     rows = small_lake.read("features", order_by="ticker, session")
-    assert list(rows.columns) == ["ticker", "session", "vol", "observed", "log_vol", "my_move", "ret_1"]
+    assert list(rows.columns) == ["ticker", "session", "vol", "r", "observed", "log_vol", "my_move", "ret_1"]
     known = rows["vol"].notna()  # `ret_1` needs it, a move does not
     np.testing.assert_allclose(rows["my_move"][known], (2 * rows["ret_1"] * rows["vol"])[known], rtol=1e-5)

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline import featurize, ingest, train
 from pipeline.config import Config
+from pipeline.config_models import BASELINES, NAIVE_DIRECTIONS
 from pipeline.errors import StoreError, TooLittleHistoryError
 from pipeline.evidence import ledger
 from pipeline.providers import Delivery, Held
@@ -20,6 +21,8 @@ from pipeline.registry import Registry
 from pipeline.store import Lake
 from pipeline.summary import Progress
 from tests.conftest import MakePrices
+
+MODELS = {*BASELINES, *NAIVE_DIRECTIONS, "scale_skip", "student"}
 
 
 def run_all(config: Config, prices: pd.DataFrame) -> tuple[Lake, str]:
@@ -48,14 +51,14 @@ def test_every_model_forecasts_the_same_cells_and_the_verdict_is_written(
     lake, run_id = run_all(small_config, prices)
     rows = lake.read("forecasts")
     sizes = rows.groupby("model")["sigma"].size()
-    assert set(sizes.index) == set(train.MODELS)
+    assert set(sizes.index) == MODELS
     assert sizes.nunique() == 1
     quantiles = rows.filter(regex=r"^q\d\d$").to_numpy()
     assert (np.diff(quantiles, axis=1) >= 0).all()
     registry = Registry(small_config.data.artifacts)
     evidence = registry.read_json(run_id, "evidence.json")
     assert evidence["gate"]["sentence"]
-    assert {g["against"] for g in evidence["gains"]} == {"ewma", "unconditional", "scale_skip"}
+    assert {g["against"] for g in evidence["gains"]} == {"ewma", "unconditional", "har", "garch", "scale_skip"}
     assert all(g["low"] <= g["gain_percent"] <= g["high"] for g in evidence["gains"])
     training = registry.read_json(run_id, "training.json")
     assert training["status"] in ("promoted", "baseline")
@@ -134,7 +137,7 @@ def test_an_altered_future_changes_no_earlier_forecast_of_any_model(
         kept = lake.read("forecasts", f"session < DATE '{cut}'", order_by="model, ticker, session, horizon")
         found.append(kept.drop(columns=["run_id", "created_at"]))
     assert len(found[0]) > 0
-    assert set(found[0]["model"]) == set(train.MODELS)
+    assert set(found[0]["model"]) == MODELS
     pd.testing.assert_frame_equal(found[0], found[1], check_exact=True)
     # The headlines moved with the prices they recap.
     titles = [set(Lake(elsewhere(small_config, name).data.lake).news()["title"]) for name in ("base", "altered")]

@@ -32,7 +32,9 @@ def universe(scale: float = 0.0, direction: float = 0.0, tickers: int = 4, seed:
     for i, known in enumerate(KNOWN_AFTER):
         z[:, len(sessions) - known :, i] = np.nan
     vol = np.full(shape, 0.01, np.float32)
-    panel = Panel(np.array([f"T{n}" for n in range(tickers)]), sessions, NAMES, x, vol)
+    panel = Panel(
+        np.array([f"T{n}" for n in range(tickers)]), sessions, NAMES, x, vol, 0.01 * noise[..., 0].astype(np.float32)
+    )
     return dataset(panel, z)
 
 

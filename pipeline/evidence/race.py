@@ -18,7 +18,7 @@ import numpy.typing as npt
 from models.decode import Forecast
 from pipeline.evidence import race_direction, race_field, race_risk
 from pipeline.evidence.losses import NAIVE, Outcome, cell_losses, outcomes, series
-from pipeline.evidence.significance import TOO_FEW, BySession, Gain, Resamples, Resampling, by_session
+from pipeline.evidence.significance import TOO_FEW, BySession, Gain, Resamples, Resampling
 
 Array = npt.NDArray[np.float64]
 
@@ -63,6 +63,7 @@ def judge(
     against = str(opened["against"])
     shown = tuple(dict.fromkeys((candidate, against, SHIPPED_BASELINE)))
     kept = {name: forecasts[name] for name in shown if name in forecasts}
+    nearest = min(found, key=lambda each: each.horizon)
     others = tuple(name for name in models if name not in BASELINES)
     return _plain(
         {
@@ -89,10 +90,8 @@ def judge(
             "reliability": race_direction.reliability(forecasts[candidate], found, resampling),
             "coverage": race_risk.coverage(draws, models, found),
             "pit": race_risk.pit(kept, found, resampling),
-            "tails": race_risk.tails(draws, models, against, horizons[0]),
-            "var": race_risk.value_at_risk(
-                {name: forecasts[name] for name in models}, kept, found[0], tickers, resampling
-            ),
+            "tails": race_risk.tails(draws, models, against, nearest.horizon),
+            "var": race_risk.value_at_risk({m: forecasts[m] for m in models}, kept, nearest, tickers, resampling),
         }
     )
 
@@ -297,66 +296,3 @@ def _plain_value(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-# Until train calls `judge`.
-
-
-def evidence(
-    losses_of: Mapping[str, Array],
-    models: tuple[str, ...],
-    candidate: str,
-    horizons: tuple[int, ...],
-    resampling: Resampling,
-) -> dict[str, Any]:
-    """Losses, gains with intervals, direction and the gate, as JSON values."""
-    unranked = {
-        f"{m}|rank|{h}": np.full_like(losses_of[f"{candidate}|error|{h}"], np.nan)
-        for m in (candidate, "always_up")
-        for h in horizons
-    }
-    draws = Resamples({**losses_of, **unranked}, resampling)
-    gains = []
-    for model in (m for m in models if m not in BASELINES):
-        for against in (m for m in models if m in BASELINES or m == "scale_skip"):
-            if model != against:
-                for measure in ("pinball", "qlike", "brier"):
-                    gains += [_row(draws, model, against, measure, h) for h in horizons]
-    by = {key: by_session(value) for key, value in losses_of.items()}
-    return _plain(
-        {
-            "primary": "pinball",
-            "baseline": "ewma",
-            "confidence": resampling.confidence,
-            "gate_level": resampling.gate_level,
-            "block_sessions": resampling.block_sessions,
-            "n_sessions": draws.n_sessions,
-            "n_effective_blocks": round(draws.n_blocks, 1),
-            "horizons": list(horizons),
-            "models": list(models),
-            "losses": [_losses_row(by, model, h) for model in models for h in horizons],
-            "gains": gains,
-            "gate": gate(draws, losses_of, candidate, horizons, resampling),
-            "direction": race_direction.direction(draws, (candidate, "always_up"), candidate, horizons),
-        }
-    )
-
-
-def value_at_risk(
-    forecasts: Mapping[str, Forecast], log_return: Array, tickers: list[str], at: int = 0
-) -> list[dict[str, Any]]:
-    """One-horizon VaR 95 and 99 by model, pooled and by ticker, with both tests."""
-    from models.decode import QUANTILES
-    from pipeline.evidence import risk_tests
-
-    rows = []
-    for model, forecast in forecasts.items():
-        for level in (0.95, 0.99):
-            var = forecast.quantiles[:, :, at, QUANTILES.index(round(1 - level, 2))]  # (N, T)
-            actual = log_return[:, :, at]
-            known = np.isfinite(var) & np.isfinite(actual)
-            series = {t: (actual[n] < var[n])[known[n]] for n, t in enumerate(tickers) if known[n].any()}
-            for name, breached in [("pooled", list(series.values())), *((t, [s]) for t, s in series.items())]:
-                found = risk_tests.exceedances(breached, round(1 - level, 2))
-                rows += [{"model": model, "ticker": name, "horizon": 1, "level": level, **found._asdict()}]
-    return rows

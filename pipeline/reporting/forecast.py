@@ -1,7 +1,8 @@
-"""How well the forecast distributions fit what came: fan, coverage, value at risk."""
+"""How well the forecast distributions fit what came: fan, coverage, PIT."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,11 @@ from pipeline.reporting.formats import (
     fraction,
     inside,
     interval,
-    known,
+    listed,
     model_label,
     number,
     p_value,
+    scaled,
     sessions,
 )
 from pipeline.reporting.inputs import Inputs
@@ -156,104 +158,63 @@ def coverage_table(shares: pd.DataFrame) -> Table:
     return Table("Share of returns at or below the forecast quantile.", head, tuple(rows))
 
 
-def var_chart(inputs: Inputs, rows: pd.DataFrame) -> Chart | None:
-    """One-session returns of one ticker against VaR 95 and 99, exceedances marked."""
-    part = rows[(rows["ticker"] == inputs.ticker) & (rows["horizon"] == 1)].sort_values("session")
-    if part.empty:
+def pit_chart(inputs: Inputs) -> Chart | None:
+    """Returns that fell between neighbouring quantiles, over those promised: one panel a horizon."""
+    rows = [row for row in inputs.evidence["pit"] if row["model"] == inputs.model]
+    if not rows:
         return None
-    days = part["session"].to_numpy().astype("datetime64[D]")
-    came, var95, var99 = (part[name].to_numpy() for name in ("log_return", "q05", "q01"))
-    below95, below99 = came < var95, came < var99
+    edges = [f"{level:.0%}" for level in QUANTILES]
+    names = [f"below {edges[0]}", *(f"{a[:-1]}\N{EN DASH}{b}" for a, b in pairwise(edges)), f"above {edges[-1]}"]
 
     def paint(figure: Figure, narrow: bool) -> None:
-        axes = figure.add_subplot()
-        x = np.stack([days, days, days], axis=1).ravel()
-        y = np.stack([np.zeros_like(came), came, np.full_like(came, np.nan)], axis=1).ravel()
-        axes.plot(x, y, color=charts.GREY, lw=0.5 if narrow else 0.7, alpha=0.55)
-        axes.plot(days, var95, color=charts.ACCENT, lw=0.9)
-        axes.plot(days, var99, color=charts.WARM, lw=0.9)
-        size = 3.0 if narrow else 4.6
-        only95 = below95 & ~below99
-        axes.plot(days[only95], came[only95], "o", mfc="none", mec=charts.BAD, mew=1.0, ms=size, zorder=5)
-        axes.plot(days[below99], came[below99], "o", color=charts.BAD, ms=size + 1, mew=0, zorder=6)
-        charts.percent_axis(axes, sign=True)
-        charts.shade_year(axes, days)
-        charts.time_axis(axes, narrow)
+        grid = figure.subplots(*((len(rows), 1) if narrow else (1, len(rows))), squeeze=False, sharey=True)
+        for at, (axes, row) in enumerate(zip(grid.ravel(), rows, strict=True)):
+            colour, expected = HORIZON_COLOURS[at % len(HORIZON_COLOURS)], np.asarray(row["expected"])
+            ratio, low, high = (np.asarray(row[name], dtype=float) / expected for name in ("shares", "low", "high"))
+            axes.bar(range(len(names)), ratio, 0.86, color=colour, alpha=0.55)
+            axes.vlines(range(len(names)), low, high, color=colour, lw=2)
+            axes.axhline(1, color=charts.SOFT, lw=1, ls=(0, (4, 3)))
+            axes.set_title(f"{sessions(row['horizon'])} ahead")
+            axes.set_xticks(range(0, len(names), 3), names[::3])
+            axes.grid(visible=False, axis="x")
+            charts.number_axis(axes, unit="\N{MULTIPLICATION SIGN}", ticks=5)
 
-    key = Key()
-    for colour, text, kind in (
-        (charts.GREY, "return", "line"),
-        (charts.ACCENT, "VaR 95%", "line"),
-        (charts.WARM, "VaR 99%", "line"),
-        (charts.BAD, "beyond VaR 95%", "ring"),
-        (charts.BAD, "beyond VaR 99%", "dot"),
-    ):
-        key.add(colour, text, kind)
-    n = len(came)
+    worst = max(rows, key=lambda row: abs(np.log(_ratio(row)[1])))
+    at = _ratio(worst)[0]
     title = (
-        f"{inputs.ticker} fell beyond its 95% VaR on {fraction(float(below95.mean()))} of {sessions(n)} "
-        f"(5% expected) and beyond its 99% VaR on {fraction(float(below99.mean()))} (1% expected)"
+        f"Most out of line: {fraction(worst['shares'][at], 1)} of returns {_between(edges, at)}, where "
+        f"{fraction(worst['expected'][at], 1)} were promised, {sessions(worst['horizon'])} ahead"
     )
-    alt = f"Timeline of one-session returns with value-at-risk lines and exceedances. {title}."
-    note = "VaR of a long position over the next session (open to open), known at the close before it."
-    return charts.draw("var", title + ".", alt, paint, (340, 290), key, note)
-
-
-def var_table(inputs: Inputs, short: bool = False) -> Table:
-    """Exceedances with the tests of Kupiec (how many) and Christoffersen (how clustered).
-
-    Args:
-        short: only the model that ships, pooled and for the ticker in detail.
-    """
-    found = inputs.evidence["var"]
-    if short:
-        shown = ("pooled", inputs.ticker)
-        found = [row for row in found if row["model"] == inputs.model and row["ticker"] in shown]
-    names = [inputs.model, *sorted({row["model"] for row in found} - {inputs.model})]
-    ranked = sorted(
-        found,
-        key=lambda r: (names.index(r["model"]), r["level"], r["ticker"] != "pooled", r["ticker"]),
+    told = listed([f"{p_value(row['p_value'])} at {sessions(row['horizon'])}" for row in rows])
+    note = (
+        f"{model_label(inputs.model)}, all tickers, out of sample: the probability integral transform between the "
+        "forecast quantiles. At 1 as many fell there as promised. Lines: intervals clustered by session. Test of all "
+        f"bins together: p {told}."
     )
-    rows = []
-    for row in ranked:
-        count, n = row["exceedances"], row["n"]
-        share = count / n if known(n) and n and known(count) else None
-        rows.append(
-            (
-                model_label(row["model"]),
-                "all tickers" if row["ticker"] == "pooled" else str(row["ticker"]),
-                f"{row['level']:.0%}",
-                number(count, 0),
-                number(row["expected"], 0),
-                fraction(share, 2),
-                p_value(row["kupiec_p"]),
-                p_value(row["christoffersen_p"]),
-            )
-        )
-    strong = tuple(i for i, r in enumerate(ranked) if (r["model"], r["ticker"]) == (inputs.model, "pooled"))
+    alt = f"Histogram of the probability integral transform by horizon. {title}."
+    return charts.draw("pit", title + ".", alt, paint, (300, 200 * len(rows)), None, note)
+
+
+def volatile_table(inputs: Inputs) -> Table:
+    """What the 80 % band of every model held: in all sessions, and in the third forecast to be most volatile."""
+    rows = inputs.evidence["coverage"]
+    horizons = sorted({row["horizon"] for row in rows})
+    found = {(row["model"], row["horizon"], row["sessions"]): row for row in rows}
+    keys = [(h, which) for h in horizons for which in ("all", "volatile")]
+    models = list(dict.fromkeys(str(row["model"]) for row in rows))
+
+    def cell(row: dict[str, Any]) -> str:
+        span = interval(scaled(row["low"], 100), scaled(row["high"], 100), unit="", sign=False)
+        return f"{number(scaled(row['share'], 100), 1)} {span}"
+
+    names = {"all": "all", "volatile": "volatile third"}
     return Table(
-        "One session ahead. Kupiec: is the number of exceedances right? Christoffersen: do they come "
-        "independently? A small p-value says no.",
-        ("Model", "Ticker", "VaR", "Exceeded", "Expected", "Share", "Kupiec p", "Christoffersen p"),
-        tuple(rows),
-        left=3,
-        strong=strong,
+        "Share of returns within the 80% band, in percent. Volatile third: the sessions whose volatility, known "
+        "beforehand, was highest.",
+        ("Model", *(f"{sessions(h)}, {names[which]}" for h, which in keys)),
+        tuple((model_label(model), *(cell(found[model, *key]) for key in keys)) for model in models),
+        strong=tuple(at for at, model in enumerate(models) if model == inputs.model),
     )
-
-
-def var_sentence(inputs: Inputs) -> str:
-    """How many per-ticker tests the shipped model fails at 5%."""
-    rows = [r for r in inputs.evidence["var"] if r["model"] == inputs.model and r["ticker"] != "pooled"]
-    counted = [r for r in rows if known(r["kupiec_p"])]
-    clustered = [r for r in rows if known(r["christoffersen_p"])]
-    if not counted:
-        return "Too few sessions for the tests of Kupiec and Christoffersen."
-    rejected = sum(r["kupiec_p"] < 0.05 for r in counted)
-    text = f"At the 5% level Kupiec's test rejects {rejected} of {len(counted)}"
-    if clustered:
-        rejected = sum(r["christoffersen_p"] < 0.05 for r in clustered)
-        text += f" and Christoffersen's {rejected} of {len(clustered)}"
-    return text + " (ticker, level) pairs of the model that ships."
 
 
 def block_share(hits: NDArray[np.float64], block: int) -> tuple[float, float]:
@@ -271,8 +232,23 @@ def block_share(hits: NDArray[np.float64], block: int) -> tuple[float, float]:
     return total, 2.0 * float(residual.std(ddof=1)) / np.sqrt(blocks)
 
 
+def _ratio(row: dict[str, Any]) -> tuple[int, float]:
+    """The bin whose share is farthest from what was promised, and the ratio of both."""
+    ratio = np.maximum(np.asarray(row["shares"], dtype=float), 1e-6) / np.asarray(row["expected"])
+    at = int(np.abs(np.log(ratio)).argmax())
+    return at, float(ratio[at])
+
+
+def _between(edges: list[str], at: int) -> str:
+    if at == 0:
+        return f"fell below the {edges[0]} quantile"
+    if at == len(edges):
+        return f"rose above the {edges[-1]} quantile"
+    return f"fell between the {edges[at - 1]} and {edges[at]} quantiles"
+
+
 def fan_and_coverage(inputs: Inputs, rows: pd.DataFrame) -> tuple[list[Chart], Table]:
     """The charts of the calibration section and its table."""
     shares = coverage(inputs, rows)
-    drawn: list[Any] = [fan_chart(inputs, rows), coverage_chart(shares)]
+    drawn: list[Any] = [fan_chart(inputs, rows), coverage_chart(shares), pit_chart(inputs)]
     return [chart for chart in drawn if chart is not None], coverage_table(shares)

@@ -12,10 +12,20 @@ UNKNOWN = "–"  # noqa: RUF001
 MODEL_LABELS = {
     "unconditional": "Unconditional",
     "ewma": "Trailing EWMA",
+    "har": "HAR",
+    "garch": "GARCH",
+    "always_up": "Always up",
+    "market_momentum": "Market momentum",
     "scale_skip": "Scale regression",
+    "regression": "Elastic net",
+    "boosting": "Boosted trees",
+    "lstm": "LSTM",
+    "transformer": "Transformer",
+    "convolution": "Convolution",
+    "seq2seq": "LSTM, horizon by horizon",
+    "stack": "Stack of the learners",
     "student": "Student network",
     "int8": "Int8 student",
-    "always_up": "Always up",
 }
 
 STRATEGY_LABELS = {

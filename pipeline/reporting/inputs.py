@@ -37,16 +37,31 @@ _REQUIRED = {
     "evidence.json": (
         "tradewind train",
         (
+            "baseline",
             "confidence",
+            "gate_level",
             "block_sessions",
             "n_effective_blocks",
             "first",
             "last",
+            "best_baseline",
+            "horizons",
+            "models",
+            "baselines",
+            "samples",
             "losses",
             "gains",
+            "verdicts",
             "gate",
+            "comparisons",
+            "confidence_sets",
+            "superior",
+            "coverage",
+            "pit",
+            "tails",
             "var",
             "direction",
+            "reliability",
             "text_ablation",
         ),
     ),
@@ -146,7 +161,7 @@ def load(config: Config) -> Inputs:
     run_id = registry.latest_run()
     parts = {name: _checked(registry, run_id, name) for name in _REQUIRED}
     training, evidence = parts["training.json"], parts["evidence.json"]
-    model = str(training["chosen"]) if training["status"] == "promoted" else str(evidence.get("baseline", "ewma"))
+    model = str(training["chosen"]) if training["status"] == "promoted" else str(evidence["baseline"])
     quantized = str(evidence["gate"]["model"])
     forecasts = _forecasts(lake, run_id, model, quantized)
     return Inputs(

@@ -10,9 +10,21 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.reporting import equality, forecast, provenance, quality, strategy, strategy_charts, text, verdict
+from pipeline.reporting import (
+    direction,
+    equality,
+    forecast,
+    provenance,
+    quality,
+    race,
+    strategy,
+    strategy_charts,
+    tail,
+    text,
+    verdict,
+)
 from pipeline.reporting.charts import Chart
-from pipeline.reporting.formats import Table, model_label
+from pipeline.reporting.formats import Table
 from pipeline.reporting.inputs import Inputs
 from pipeline.summary import Progress
 
@@ -37,9 +49,9 @@ def render(inputs: Inputs, progress: Progress) -> str:
     rows = forecast.outcomes(inputs)
     steps: list[Callable[[], Section]] = [
         lambda: _strategy(inputs),
+        lambda: _race(inputs),
         lambda: _calibration(inputs, rows),
         lambda: _value_at_risk(inputs, rows),
-        lambda: _quality(inputs),
         lambda: _equality(inputs),
         lambda: _direction(inputs),
         lambda: _made(inputs),
@@ -62,7 +74,8 @@ def render(inputs: Inputs, progress: Progress) -> str:
         training=inputs.training,
         evidence=inputs.evidence,
         promoted=inputs.promoted,
-        shipped=model_label(inputs.model),
+        heading=verdict.heading(inputs),
+        shipped=verdict.shipped(inputs),
         data_label=verdict.DATA_LABELS.get(inputs.training["data_label"], inputs.training["data_label"]),
         simulated=inputs.simulated,
     )
@@ -91,34 +104,42 @@ def _calibration(inputs: Inputs, rows: pd.DataFrame) -> Section:
         "Do the bands hold what they promise?",
         "Calibration",
         charts=tuple(drawn),
-        folded=(("Every quantile", table),),
+        folded=(("Every quantile", table), ("The 80% band of every model", forecast.volatile_table(inputs))),
     )
 
 
 def _value_at_risk(inputs: Inputs, rows: pd.DataFrame) -> Section:
-    chart = forecast.var_chart(inputs, rows)
+    chart = tail.var_chart(inputs, rows)
     return Section(
         "var",
         "Value at risk, and how often it was exceeded",
         "Value at risk",
-        lead=(forecast.var_sentence(inputs),),
+        lead=(tail.var_sentence(inputs),),
         charts=(chart,) if chart else (),
-        tables=(forecast.var_table(inputs, short=True),),
-        folded=(("Tests of every ticker and model", forecast.var_table(inputs)),),
+        tables=(tail.var_table(inputs, short=True),),
+        folded=(
+            ("Every model's tail", tail.tails_table(inputs)),
+            ("Tests ticker by ticker", tail.var_table(inputs)),
+        ),
     )
 
 
-def _quality(inputs: Inputs) -> Section:
-    chart, body = quality.forest_chart(inputs), quality.body_sentence(inputs)
+def _race(inputs: Inputs) -> Section:
+    drawn = (race.race_chart(inputs), quality.forest_chart(inputs))
+    pairs = race.pairs_table(inputs)
+    lead = (verdict.gate_sentence(inputs), race.field_sentence(inputs), quality.body_sentence(inputs))
     return Section(
-        "quality",
-        "Forecast quality beside every baseline",
-        "Quality",
-        lead=(str(inputs.evidence["gate"]["sentence"]), *((body,) if body else ())),
-        charts=(chart,) if chart else (),
+        "race",
+        "The race: every model beside every baseline",
+        "The race",
+        lead=tuple(text for text in lead if text),
+        charts=tuple(chart for chart in drawn if chart),
+        tables=(race.verdict_table(inputs),),
         folded=(
+            ("Every measure at every horizon", race.measures_table(inputs)),
+            *((("The candidate against each baseline, by Diebold and Mariano", pairs),) if pairs else ()),
             ("Every comparison", quality.all_gains(inputs)),
-            ("Mean losses", quality.losses_table(inputs)),
+            ("What each horizon rests on", race.samples_table(inputs)),
         ),
     )
 
@@ -143,13 +164,21 @@ def _equality(inputs: Inputs) -> Section:
 
 
 def _direction(inputs: Inputs) -> Section:
-    folded = (("Text against no text", text.lift_table(inputs)), ("Where text is used", text.decisions_table(inputs)))
+    chart = direction.reliability_chart(inputs)
+    folded = (
+        ("Chances to rise", direction.chances_table(inputs)),
+        ("Against the naive directions", direction.naive_gains_table(inputs)),
+        ("The Brier score taken apart", direction.parts_table(inputs)),
+        ("Text against no text", text.lift_table(inputs)),
+        ("Where text is used", text.decisions_table(inputs)),
+    )
     return Section(
         "direction",
         "Direction, and what the text adds",
         "Direction and text",
         lead=(str(inputs.evidence["direction"]["sentence"]), *text.sentences(inputs)),
-        tables=(quality.direction_table(inputs),),
+        charts=(chart,) if chart else (),
+        tables=(direction.direction_table(inputs),),
         folded=tuple((title, table) for title, table in folded if table),
     )
 

@@ -1,4 +1,4 @@
-"""Forecast quality beside every baseline; direction."""
+"""The candidate beside every baseline, measure by measure."""
 
 from __future__ import annotations
 
@@ -15,11 +15,8 @@ from pipeline.reporting.formats import (
     interval,
     known,
     model_label,
-    number,
     p_value,
     percent,
-    pivot,
-    scaled,
     sessions,
 )
 from pipeline.reporting.inputs import Inputs
@@ -32,13 +29,14 @@ MEASURES = {
 }
 DRAWN = ("pinball", "qlike")
 LEAST_SPAN = 0.1  # percent: a smaller gain is not enlarged into a finding
-_AGAINST = ("ewma", "unconditional", "scale_skip")
+_AGAINST = ("garch", "har", "ewma", "unconditional")
+FOUNDATION = "scale_skip"
 _VERDICT_COLOURS = {"better": charts.ACCENT, "worse": charts.BAD}
 
 
 def forest_chart(inputs: Inputs) -> Chart | None:
-    """Gain over each baseline: one panel per (measure, baseline), one row per horizon and model."""
-    gains = [gain for gain in inputs.evidence["gains"] if gain["measure"] in DRAWN and known(gain["gain_percent"])]
+    """Gain of the candidate: one panel for each baseline and measure, one row a horizon."""
+    gains = _of_candidate(inputs)
     if not gains:
         return None
     panels = sorted(
@@ -56,7 +54,7 @@ def forest_chart(inputs: Inputs) -> Chart | None:
             axes.set_visible(False)
         for axes, (measure, against) in zip(grid.ravel(), panels, strict=False):
             shown = [g for g in gains if (g["measure"], g["against"]) == (measure, against)]
-            _forest_panel(axes, sorted(shown, key=lambda g: (g["horizon"], g["model"] != inputs.model, g["model"])))
+            _forest_panel(axes, sorted(shown, key=lambda g: g["horizon"]))
             axes.set_title(f"{MEASURES[measure]}, against {inside(model_label(against))}")
 
     key = Key()
@@ -69,8 +67,7 @@ def forest_chart(inputs: Inputs) -> Chart | None:
     heights = (25 * sum(pairs), 25 * sum(sizes))
     title = _forest_title(inputs)
     note = (
-        "Loss saved, in percent of the baseline's loss; right of zero is better; after each model the "
-        "sessions ahead. Bars: "
+        "Loss saved, in percent of the other's loss; right of zero is better. Bars: "
         f"{fraction(inputs.evidence['confidence'], 0)} interval, blocks of sessions resampled."
     )
     return charts.draw("forest", title, f"Forest plot of gains over the baselines. {title}", paint, heights, key, note)
@@ -83,7 +80,7 @@ def _forest_panel(axes: Any, gains: list[dict[str, Any]]) -> None:
         if known(gain["low"]) and known(gain["high"]):
             axes.plot([gain["low"], gain["high"]], [y, y], color=colour, lw=3, alpha=0.5, solid_capstyle="round")
         axes.plot(gain["gain_percent"], y, "o", color=colour, ms=6.5, mew=0)
-    axes.set_yticks(range(len(gains)), [f"{model_label(g['model'])}, {g['horizon']}" for g in gains])
+    axes.set_yticks(range(len(gains)), [sessions(g["horizon"]) for g in gains])
     axes.set_ylim(len(gains) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     left, right = axes.get_xlim()
@@ -91,17 +88,20 @@ def _forest_panel(axes: Any, gains: list[dict[str, Any]]) -> None:
     charts.number_axis(axes, sign=True, axis="x", unit="%", ticks=4)
 
 
+def _of_candidate(inputs: Inputs) -> list[dict[str, Any]]:
+    """The gains that are drawn."""
+    model = inputs.evidence["gate"]["model"]
+    drawn = (g for g in inputs.evidence["gains"] if g["model"] == model and g["measure"] in DRAWN)
+    return [g for g in drawn if known(g["gain_percent"])]
+
+
 def _forest_title(inputs: Inputs) -> str:
     gate = inputs.evidence["gate"]
-    shown = [
-        g
-        for g in inputs.evidence["gains"]
-        if g["measure"] in DRAWN and g["model"] == gate["model"] and g["against"] == gate["against"]
-    ]
+    shown = [g for g in _of_candidate(inputs) if g["against"] != FOUNDATION]
     counts = {v: sum(g["verdict"] == v for g in shown) for v in ("better", "worse")}
     text = (
-        f"{model_label(gate['model'])} beats {inside(model_label(gate['against']))} in {counts['better']} of "
-        f"{len(shown)} comparisons of quantiles and variance"
+        f"{model_label(gate['model'])} beats the baselines in {counts['better']} of {len(shown)} comparisons of "
+        "quantiles and variance"
     )
     return text + (f" and loses {counts['worse']}." if counts["worse"] else ", and loses none.")
 
@@ -115,31 +115,6 @@ def body_sentence(inputs: Inputs) -> str | None:
     return (
         f"In {unused} of {len(weights)} test years validation gave the convolution no weight: "
         "there the student network is the scale regression."
-    )
-
-
-def losses_table(inputs: Inputs) -> Table:
-    """Mean losses, one (horizon, model) a row."""
-    ranked = sorted(inputs.evidence["losses"], key=lambda r: r["horizon"])
-    rows = tuple(
-        (
-            sessions(r["horizon"]),
-            model_label(r["model"]),
-            number(r["pinball"], 5),
-            number(r["qlike"], 4),
-            fraction(r["coverage80"]),
-            number(r["brier"], 4),
-            fraction(r["accuracy"]),
-            number(r["n"], 0),
-        )
-        for r in ranked
-    )
-    return Table(
-        "Mean losses, out of sample; less is better, coverage should be 80%. Pinball in units of volatility.",
-        ("Horizon", "Model", "Pinball, z", "QLIKE", "80% band holds", "Brier", "Accuracy", "Forecasts"),
-        rows,
-        left=2,
-        strong=tuple(i for i, r in enumerate(ranked) if r["model"] == inputs.model),
     )
 
 
@@ -178,20 +153,3 @@ def all_gains(inputs: Inputs) -> Table:
     )
     level = percent(inputs.evidence["confidence"] * 100, 0, sign=False)
     return gains_table(ranked, f"Every comparison; {level} intervals over blocks of sessions.")
-
-
-def direction_table(inputs: Inputs) -> Table:
-    """Accuracy of the sign with its interval: one model a row, one horizon a column."""
-
-    def cell(r: dict[str, Any]) -> str:
-        span = interval(scaled(r["low"], 100), scaled(r["high"], 100), sign=False)
-        return f"{fraction(r['accuracy'])} {span}"
-
-    return pivot(
-        "How often the sign of the return was right.",
-        "Model",
-        "model",
-        model_label,
-        inputs.evidence["direction"]["rows"],
-        cell,
-    )

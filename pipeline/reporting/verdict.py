@@ -38,6 +38,38 @@ class Figure:
     tone: str
 
 
+def heading(inputs: Inputs) -> str:
+    """The page in one line."""
+    if inputs.promoted:
+        return "The forecast of risk beats its baseline and ships."
+    if any(row["passed"] for row in inputs.evidence["verdicts"]):
+        return "A model beat the baselines, but not the one that can ship; the baseline ships."
+    return "Nothing beat the baseline; the baseline ships."
+
+
+def shipped(inputs: Inputs) -> str:
+    """What ships, and why it is that baseline where another one was better."""
+    label = model_label(inputs.model)
+    return label if _ships_best(inputs) else f"{label}, the baseline the runtime can run"
+
+
+def gate_sentence(inputs: Inputs) -> str:
+    """What the gate found, and what ships."""
+    gate = inputs.evidence["gate"]
+    if not known(gate["low"]) or inputs.evidence["n_effective_blocks"] < inputs.config.evidence.min_blocks:
+        return _too_few(inputs)
+    against = inside(model_label(gate["against"]))
+    figures = (
+        f"{percent(gate['gain_percent'], 2)} of {gate['measure']} loss {interval(gate['low'], gate['high'], 2)}, mean "
+        "over horizons"
+    )
+    level = fraction(inputs.evidence["gate_level"], 0)
+    text = f"At the gate, the {inside(model_label(gate['model']))} against {against}, the best baseline: {figures}. "
+    if gate["passed"]:
+        return f"{text}It is promoted at the {level} level."
+    return f"{text}That does not pass at the {level} level; {_what_ships(inputs)}."
+
+
 def sentences(inputs: Inputs) -> list[str]:
     """The verdict in plain words: the forecast, its use, the direction."""
     return [_forecast_sentence(inputs), _use_sentence(inputs), str(inputs.evidence["direction"]["sentence"])]
@@ -64,10 +96,10 @@ def _forecast_sentence(inputs: Inputs) -> str:
             f"{inside(model)} saves {gain} of the {gate['measure']} loss, and is promoted."
         )
     if not known(gate["low"]) or inputs.evidence["n_effective_blocks"] < inputs.config.evidence.min_blocks:
-        return f"Too few independent sessions for a verdict on the {inside(model)}: the baseline ships."
+        return _too_few(inputs)
     text = (
         f"The {inside(model)} does not beat {against} at the gate's level "
-        f"({gain} of {gate['measure']} loss), so the baseline ships"
+        f"({gain} of {gate['measure']} loss), so {_what_ships(inputs)}"
     )
     smallest = gate.get("smallest_detectable_percent")
     return text + (
@@ -75,6 +107,22 @@ def _forecast_sentence(inputs: Inputs) -> str:
         if known(smallest)
         else "."
     )
+
+
+def _too_few(inputs: Inputs) -> str:
+    model = inside(model_label(inputs.evidence["gate"]["model"]))
+    return f"Too few independent sessions for a verdict on the {model}: {_what_ships(inputs)}."
+
+
+def _ships_best(inputs: Inputs) -> bool:
+    """Whether what ships is the model at the gate, or else the baseline that it was held against."""
+    return inputs.promoted or bool(inputs.model == inputs.evidence["gate"]["against"])
+
+
+def _what_ships(inputs: Inputs) -> str:
+    if _ships_best(inputs):
+        return "the baseline ships"
+    return f"the baseline ships: {inside(model_label(inputs.model))}, the one the runtime can run"
 
 
 def _use_sentence(inputs: Inputs) -> str:

@@ -69,7 +69,7 @@ def test_the_verdict_comes_first_and_the_summary_says_the_same(made: tuple[Confi
 def test_every_part_is_there(made: tuple[Config, str]) -> None:
     page = made[1]
     anchors = re.findall(r'<section id="(\w+)"', page)
-    assert anchors == ["risk", "calibration", "var", "quality", "int8", "direction", "made"]
+    assert anchors == ["risk", "race", "calibration", "var", "int8", "direction", "made"]
     charts = re.findall(r'<figure class="chart" id="([\w-]+)"', page)
     names = [
         "wealth",
@@ -77,11 +77,14 @@ def test_every_part_is_there(made: tuple[Config, str]) -> None:
         "drawdown",
         "panels",
         "ranges",
+        "race",
+        "forest",
         "fan",
         "coverage",
+        "pit",
         "var",
-        "forest",
         "equality",
+        "reliability",
     ]
     assert charts == [f"chart-{name}" for name in names]
     text = text_of(page)
@@ -153,10 +156,11 @@ def test_a_baseline_run_says_that_nothing_beat_it(tmp_path: Path) -> None:
     config = build(tmp_path, status="baseline")
     summary = report.run(config)
     text = text_of((config.data.artifacts / "report.html").read_text(encoding="utf-8"))
-    assert "Nothing beat the baseline; the baseline ships." in text
-    assert "does not beat trailing EWMA at the gate's level" in summary.lines[0]
+    assert "A model beat the baselines, but not the one that can ship; the baseline ships." in text
+    assert "does not beat GARCH at the gate's level" in summary.lines[0]
+    assert "so the baseline ships: trailing EWMA, the one the runtime can run;" in summary.lines[0]
     assert "the smallest gain these data would show four times in five is 0.60%" in summary.lines[0]
-    assert "ships: Trailing EWMA" in text
+    assert "ships: Trailing EWMA, the baseline the runtime can run" in text
     assert "beats its baseline" not in text
 
 

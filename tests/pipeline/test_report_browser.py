@@ -101,7 +101,7 @@ def test_every_chart_is_drawn_at_a_readable_size(browser: Any, address: str, wid
                      text: Math.min(...sizes.filter(size => size > 0))};
            })"""
     )
-    assert len(charts) == 10
+    assert len(charts) == 13
     for chart in charts:
         assert chart["shown"] == 1, chart
         assert chart["width"] > 0.75 * width, chart

@@ -9,8 +9,23 @@ from matplotlib.figure import Figure
 
 from pipeline import report
 from pipeline.config import Config, Data, Feed, Rss
+from pipeline.evidence import race as judging
 from pipeline.registry import Registry
-from pipeline.reporting import charts, equality, forecast, formats, inputs, provenance, quality, strategy, verdict
+from pipeline.reporting import (
+    charts,
+    direction,
+    equality,
+    forecast,
+    formats,
+    inputs,
+    provenance,
+    quality,
+    race,
+    strategy,
+    tail,
+    verdict,
+)
+from tests.pipeline.evidence import race_fixture
 from tests.pipeline.report_fixture import build
 from tests.pipeline.report_pieces import HORIZONS, RUN, TICKERS
 
@@ -93,6 +108,101 @@ def test_an_unequal_int8_network_is_said_to_be(tmp_path: Path) -> None:
 def test_a_convolution_without_weight_is_said_to_be_the_regression(loaded: inputs.Inputs) -> None:
     assert "In 4 of 8 test years" in str(quality.body_sentence(loaded))
     assert quality.body_sentence(replace(loaded, folds={"2013": {"body_weight": 0.5}})) is None
+
+
+def changed(loaded: inputs.Inputs, **parts: object) -> inputs.Inputs:
+    return replace(loaded, evidence={**loaded.evidence, **parts})
+
+
+def test_the_race_is_told_in_a_sentence(loaded: inputs.Inputs) -> None:
+    against = "beat GARCH, the best baseline, at the gate's level of 1%; best: Stack of the learners, +1.25%"
+    assert race.race_sentence(loaded) == f"5 of 7 models {against} [+0.75%, +1.75%]."
+    rows = loaded.evidence["verdicts"]
+    one = [{**row, "passed": row["model"] == "stack"} for row in rows]
+    assert race.race_sentence(changed(loaded, verdicts=one)).startswith("1 of 7 models beats GARCH, ")
+    none = [{**row, "passed": False} for row in rows]
+    assert race.race_sentence(changed(loaded, verdicts=none)).startswith("None of 7 models beats GARCH, ")
+    few = [{**row, "verdict": "too few blocks"} for row in none]
+    assert race.race_sentence(changed(loaded, verdicts=few)).startswith("Too few independent sessions to tell any of 7")
+    assert {cells[-1] for cells in race.verdict_table(changed(loaded, verdicts=few)).rows[1:]} == {"too few blocks"}
+
+
+def test_every_model_has_a_row_of_verdicts_in_its_order(loaded: inputs.Inputs) -> None:
+    rows = race.verdict_table(loaded).rows
+    assert [row[0] for row in rows[:3]] == ["GARCH", "Stack of the learners", "Student network"]
+    by_name = {row[0]: row for row in rows}
+    assert len(by_name) == len(loaded.evidence["models"])
+    assert by_name["Stack of the learners"][-1] == "passes"
+    assert by_name["LSTM"][-3:] == ("\N{MINUS SIGN}0.50%, worse", "20", "does not pass")
+    assert by_name["Trailing EWMA"][-3:] == (formats.UNKNOWN, "no", "baseline")
+    measures = race.measures_table(loaded).rows
+    assert len(measures) == len(HORIZONS) * len(loaded.evidence["models"])
+    assert {row[7] for row in measures if row[1] == "LSTM"} == {formats.UNKNOWN}  # its tail is not defined
+
+
+def test_losses_that_dwarf_the_others_are_written_at_the_edge(loaded: inputs.Inputs) -> None:
+    chart = race.race_chart(loaded)
+    assert chart is not None
+    assert "\N{LEFTWARDS ARROW} \N{MINUS SIGN}5.3%, \N{MINUS SIGN}5.9%, \N{MINUS SIGN}8.2%" in chart.wide
+    left, right = race._limits(loaded.evidence["verdicts"])
+    assert -4 < left < -1.4  # the transformer's loss is in full
+    assert right > 3
+
+
+@pytest.mark.parametrize(("against", "ships"), [("ewma", "Trailing EWMA"), ("har", "the baseline the runtime can run")])
+def test_what_ships_is_named_where_another_baseline_was_better(loaded: inputs.Inputs, against: str, ships: str) -> None:
+    held = replace(loaded, model="ewma", training={**loaded.training, "status": "baseline", "chosen": "ewma"})
+    held = changed(held, gate={**held.evidence["gate"], "against": against, "passed": False})
+    assert verdict.shipped(held).endswith(ships)
+    named = ": trailing EWMA, the one the runtime can run"
+    for text in (verdict.sentences(held)[0], verdict.gate_sentence(held)):
+        assert ("the baseline ships" + named * (against == "har")) in text
+        assert (named in text) == (against == "har")
+
+
+def test_the_heading_does_not_deny_what_other_models_can(loaded: inputs.Inputs) -> None:
+    assert verdict.heading(loaded).startswith("The forecast of risk beats its baseline")
+    held = replace(loaded, training={**loaded.training, "status": "baseline"})
+    assert verdict.heading(held).startswith("A model beat the baselines, but not the one that can ship")
+    none = [{**row, "passed": False} for row in held.evidence["verdicts"]]
+    assert verdict.heading(changed(held, verdicts=none)) == "Nothing beat the baseline; the baseline ships."
+
+
+def test_all_models_at_once(loaded: inputs.Inputs) -> None:
+    assert "That 7 were tried" in race.field_sentence(loaded)
+    few = [{**row, "verdict": "No verdict: too few blocks."} for row in loaded.evidence["superior"]]
+    assert race.field_sentence(changed(loaded, superior=few)).startswith("Too few independent sessions")
+
+
+def test_chances_are_not_praised_that_score_no_better(loaded: inputs.Inputs) -> None:
+    assert "they score better than always saying" in direction.reliability_sentence(loaded)
+    worse = [{**row, "score": 0.26} for row in loaded.evidence["reliability"]]
+    told = direction.reliability_sentence(changed(loaded, reliability=worse))
+    assert told.startswith("The student network says chances to rise from 48% to 57%; they score no better")
+
+
+def test_pooled_tests_shown_are_those_that_know_the_dependence(loaded: inputs.Inputs) -> None:
+    rows = tail.var_table(loaded, short=True).rows
+    assert [row[-2:] for row in rows if row[1] == "all tickers"] == [("0.460", "0.170")] * 2
+    assert [row[-2:] for row in rows if row[1] == "SPX"] == [("0.310", "0.040")] * 2
+
+
+def test_the_report_reads_what_the_judge_writes(tmp_path: Path) -> None:
+    """Two horizons, other tickers, own names of models: all that the judge says finds its place."""
+    config = build(tmp_path)
+    market = race_fixture.Market(sessions=500)
+    forecasts = race_fixture.race(market, {**race_fixture.ERRORS, "my_model": 0.05})
+    arrays = (market.log_return, market.rv, market.vol)
+    sized = (race_fixture.TICKERS, race_fixture.HORIZONS, "student", race_fixture.SETTINGS)
+    registry = Registry(config.data.artifacts)
+    found = judging.judge(forecasts, *arrays, *sized)
+    registry.write_json(RUN, "evidence.json", {**registry.read_json(RUN, "evidence.json"), **found})
+    report.run(config)
+    page = (config.data.artifacts / "report.html").read_text(encoding="utf-8")
+    assert "2 of 3 models beat GARCH" in page or "3 of 3 models beat GARCH" in page
+    assert "My model" in page
+    assert ">nan" not in page
+    assert "None<" not in page
 
 
 def test_too_few_blocks_are_no_verdict(loaded: inputs.Inputs) -> None:

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from models.decode import Forecast
+from models.decode import Forecast, decode
 from models.forecasters.conformal import (
     Groups,
     GroupWidths,
     adaptive,
+    in_shape,
     residual_shape,
     session_volatility,
     sigma_factor,
@@ -61,6 +64,21 @@ def test_widened_by_hand() -> None:
     found = widened(normal(np.full((1, 1, 1), 0.01)), np.full((1, 1, 1), 2.0), np.full((1, 1, 1), 0.5))
     np.testing.assert_allclose(found.quantiles.ravel(), 0.01 * np.where(NORMAL < 0, 2.0, 0.5) * NORMAL)
     assert found.sigma.item() == pytest.approx(0.01 * np.sqrt((4 + 0.25) / 2))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0.5, 2.0), st.floats(0.5, 2.0), st.integers(0, 2**31))
+def test_widths_in_the_shape_decode_to_the_widened_forecast(down: float, up: float, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    y = generator.normal(0, 0.2, (3, 7, 2, 4))
+    y[..., 2] = y[..., 1]
+    shape = np.sort(generator.normal(0.02, 1, (2, 9)), axis=1)
+    vol, factor = generator.uniform(0.005, 0.03, (3, 7)), np.array([0.9, 1.1])
+    sides = np.array([down, 1.0]), np.array([up, 1.0])
+    found = decode(y, vol, (1, 5), *in_shape(shape, factor, *sides))
+    expected = widened(decode(y, vol, (1, 5), shape, factor), *sides)
+    np.testing.assert_allclose(found.quantiles, expected.quantiles, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found.sigma, expected.sigma, rtol=1e-12)
 
 
 def wrong_when_wild(sessions: int, seed: int) -> tuple[Forecast, np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The trial ledger: every configuration that was ever judged out of sample, whoever started it.
+"""The trial ledger: every configuration that was ever judged on data it was not fitted on, whoever started it.
 
 A choice among many is partly luck, and how much depends on how many: deflated Sharpe ratio and PBO read the number
 from here. Rows are only ever added. A *trial* is a configuration on data with code; doing the same again adds a row
@@ -45,7 +45,7 @@ def code_digest() -> str:
 
 @dataclass(frozen=True)
 class Trial:
-    """One look at the test slices.
+    """One look at the test slices; of a search (`tune`), at inner slices before the first of them.
 
     Attributes:
         run_id: where its artefacts lie.
@@ -55,7 +55,7 @@ class Trial:
         data_versions: table -> Delta version, for the record.
         seed: of every random choice.
         measure: the primary measure, like `pinball_gain_percent`.
-        by_horizon: its value by horizon.
+        by_horizon: its value by horizon; empty where it failed before there was one.
         verdict: in plain words.
         started_at: UTC; the same trial appended twice with the same start is one row.
         figures: others worth keeping, like the Sharpe ratio a session under SHARPE.

@@ -15,7 +15,7 @@ from features import table
 from features.alterations import World
 from features.audit import cuts
 from pipeline import audit as stage
-from pipeline import cli, train
+from pipeline import cli
 from pipeline.audited import decisions
 from pipeline.config import Config
 from pipeline.config_text import starter
@@ -23,6 +23,7 @@ from pipeline.errors import DataError, LookAheadError, StoreError, TooLittleHist
 from pipeline.summary import Summary
 from tests.conftest import simulate_prices
 from tests.pipeline.audit_fixture import audited_config, lake_of, sessions_and_closes, world_of
+from tests.pipeline.test_train import MODELS
 from tests.pipeline.universe_fixture import days_of, prices_on, under
 from tests.pipeline.universe_fixture import lake_of as ingested
 
@@ -121,7 +122,7 @@ def test_what_ships_passes_and_every_planted_leak_is_found(config: Config) -> No
     assert {f"scaler: {name}" for name in features} <= set(found)
     assert {f"labels before {use} 2007, h={h}" for use in ("validation", "test") for h in (1, 5, 20)} <= set(found)
     parts = ("sigma", "quantiles", "p_up")
-    assert {f"forecaster {model}: {part}" for model in train.MODELS for part in parts} <= set(found)
+    assert {f"forecaster {model}: {part}" for model in MODELS for part in parts} <= set(found)
     assert all(each["compared"] for each in found.values())
     assert [each["found"] for each in summary.figures["planted"]] == [True] * 8
     assert summary.lines[-1] == f"passed: {len(found)} outputs, none looks ahead"

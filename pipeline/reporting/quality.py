@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from pipeline.reporting import charts
-from pipeline.reporting.charts import Chart, Key
+from pipeline.reporting.charts import HORIZON_COLOURS, Chart, Key
 from pipeline.reporting.formats import (
     Table,
     fraction,
@@ -19,6 +19,7 @@ from pipeline.reporting.formats import (
     percent,
     sessions,
 )
+from pipeline.reporting.gain_rows import draw_row, span
 from pipeline.reporting.inputs import Inputs
 
 MEASURES = {
@@ -28,64 +29,50 @@ MEASURES = {
     "accuracy": "Accuracy",
 }
 DRAWN = ("pinball", "qlike")
-LEAST_SPAN = 0.1  # percent: a smaller gain is not enlarged into a finding
-_AGAINST = ("garch", "har", "ewma", "unconditional")
 FOUNDATION = "scale_skip"
-_VERDICT_COLOURS = {"better": charts.ACCENT, "worse": charts.BAD}
+FAR = "unconditional"
+"""The baseline that is not drawn unless it is the best: the others' gains would shrink beside its."""
+ROW = 46  # pixels a row
 
 
 def forest_chart(inputs: Inputs) -> Chart | None:
-    """Gain of the candidate: one panel for each baseline and measure, one row a horizon."""
-    gains = _of_candidate(inputs)
+    """Gain of the candidate over each baseline and over the ridge: one panel a measure, one colour a horizon."""
+    best = inputs.evidence["best_baseline"]
+    gains = [g for g in _of_candidate(inputs) if g["against"] != FAR or best == FAR]
     if not gains:
         return None
-    panels = sorted(
-        {(g["measure"], g["against"]) for g in gains},
-        key=lambda p: (_AGAINST.index(p[1]) if p[1] in _AGAINST else 9, p[1], DRAWN.index(p[0])),
-    )
-    sizes = [sum((g["measure"], g["against"]) == panel for g in gains) + 2 for panel in panels]
-    pairs = [max(sizes[at : at + 2]) for at in range(0, len(sizes), 2)]
+    horizons = inputs.evidence["horizons"]
+    others = sorted({g["against"] for g in gains}, key=inputs.evidence["models"].index)
+    rows = {(g["measure"], g["against"], g["horizon"]): g for g in gains}
+    blank = dict.fromkeys(("gain_percent", "low", "high"))
 
     def paint(figure: Figure, narrow: bool) -> None:
-        columns = 1 if narrow else 2
-        ratios = sizes if narrow else pairs
-        grid = figure.subplots(len(ratios), columns, squeeze=False, height_ratios=ratios)
-        for axes in grid.ravel()[len(panels) :]:
-            axes.set_visible(False)
-        for axes, (measure, against) in zip(grid.ravel(), panels, strict=False):
-            shown = [g for g in gains if (g["measure"], g["against"]) == (measure, against)]
-            _forest_panel(axes, sorted(shown, key=lambda g: g["horizon"]))
-            axes.set_title(f"{MEASURES[measure]}, against {inside(model_label(against))}")
+        grid = figure.subplots(*((2, 1) if narrow else (1, 2)), squeeze=False, sharey=True)
+        for axes, measure in zip(grid.ravel(), DRAWN, strict=True):
+            shown = [g for g in gains if g["measure"] == measure]
+            left, right = span(shown, in_full=shown)
+            axes.axvline(0, color=charts.SOFT, lw=1)
+            for y, against in enumerate(others):
+                draw_row(axes, [rows.get((measure, against, h), blank) for h in horizons], y, left)
+            axes.set_title(f"{MEASURES[measure]} saved")
+            axes.set_yticks(range(len(others)), [f"against {inside(model_label(name))}" for name in others])
+            axes.set_ylim(len(others) - 0.5, -0.5)
+            axes.set_xlim(left, right)
+            axes.grid(visible=False, axis="y")
+            charts.number_axis(axes, sign=True, axis="x", unit="%", ticks=4)
 
     key = Key()
-    for colour, text in (
-        (charts.ACCENT, "better"),
-        (charts.GREY, "not distinguishable"),
-        (charts.BAD, "worse"),
-    ):
-        key.add(colour, text, "dot")
-    heights = (25 * sum(pairs), 25 * sum(sizes))
+    for at, h in enumerate(horizons):
+        key.add(HORIZON_COLOURS[at % len(HORIZON_COLOURS)], f"{sessions(h)} ahead", "dot")
+    height = ROW * len(others) + 50
     title = _forest_title(inputs)
     note = (
         "Loss saved, in percent of the other's loss; right of zero is better. Bars: "
         f"{fraction(inputs.evidence['confidence'], 0)} interval, blocks of sessions resampled."
+        + ("" if best == FAR else " The unconditional baseline is in the table of every comparison.")
     )
-    return charts.draw("forest", title, f"Forest plot of gains over the baselines. {title}", paint, heights, key, note)
-
-
-def _forest_panel(axes: Any, gains: list[dict[str, Any]]) -> None:
-    axes.axvline(0, color=charts.SOFT, lw=1)
-    for y, gain in enumerate(gains):
-        colour = _VERDICT_COLOURS.get(gain["verdict"], charts.GREY)
-        if known(gain["low"]) and known(gain["high"]):
-            axes.plot([gain["low"], gain["high"]], [y, y], color=colour, lw=3, alpha=0.5, solid_capstyle="round")
-        axes.plot(gain["gain_percent"], y, "o", color=colour, ms=6.5, mew=0)
-    axes.set_yticks(range(len(gains)), [sessions(g["horizon"]) for g in gains])
-    axes.set_ylim(len(gains) - 0.5, -0.5)
-    axes.grid(visible=False, axis="y")
-    left, right = axes.get_xlim()
-    axes.set_xlim(min(left, -LEAST_SPAN), max(right, LEAST_SPAN))
-    charts.number_axis(axes, sign=True, axis="x", unit="%", ticks=4)
+    alt = f"Forest plot of gains over the baselines. {title}"
+    return charts.draw("forest", title, alt, paint, (height, 2 * height), key, note)
 
 
 def _of_candidate(inputs: Inputs) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.reporting import charts
@@ -23,9 +22,9 @@ from pipeline.reporting.formats import (
     percent,
     sessions,
 )
+from pipeline.reporting.gain_rows import draw_row, span, wrapped
 from pipeline.reporting.inputs import Inputs
 
-LEAST_SPAN = 0.1  # percent: a smaller gain is not enlarged into a finding
 ROW = 46  # pixels a model
 
 
@@ -37,16 +36,19 @@ def race_chart(inputs: Inputs) -> Chart | None:
         return None
     bar = {"model": best, "is_baseline": True, "gain_percent": 0.0, "by_horizon": []}
     verdicts = sorted([bar, *judged], key=lambda v: -v["gain_percent"])
-    left, right = _limits(verdicts)
+    left, right = span(
+        [row for v in judged for row in v["by_horizon"]],
+        in_full=[row for v in judged if not v["is_baseline"] for row in v["by_horizon"]],
+    )
 
     def paint(figure: Figure, narrow: bool) -> None:
         axes = figure.add_subplot()
         axes.axvline(0, color=charts.SOFT, lw=1)
         for y, verdict in enumerate(verdicts):
-            _row(axes, verdict, y, left)
+            draw_row(axes, verdict["by_horizon"], y, left, hollow=verdict["is_baseline"])
         axes.plot(0, verdicts.index(bar), "o", mfc="none", mec=charts.SOFT, mew=1.4, ms=7)
         labels = [model_label(v["model"]) + (", baseline" if v["is_baseline"] else "") for v in verdicts]
-        axes.set_yticks(range(len(verdicts)), [_wrapped(label) if narrow else label for label in labels])
+        axes.set_yticks(range(len(verdicts)), [wrapped(label) if narrow else label for label in labels])
         for tick, verdict in zip(axes.get_yticklabels(), verdicts, strict=True):
             tick.set_color(charts.SOFT if verdict["is_baseline"] else charts.INK)
         axes.set_ylim(len(verdicts) - 0.5, -0.5)
@@ -187,34 +189,6 @@ def samples_table(inputs: Inputs) -> Table:
     )
 
 
-def _row(axes: Axes, verdict: dict[str, Any], y: int, left: float) -> None:
-    rows = [row for row in verdict["by_horizon"] if known(row["gain_percent"])]
-    for at, row in enumerate(verdict["by_horizon"]):
-        colour, gain = HORIZON_COLOURS[at % len(HORIZON_COLOURS)], row["gain_percent"]
-        if not known(gain) or gain < left:
-            continue
-        height = y + (at - (len(verdict["by_horizon"]) - 1) / 2) * 0.24
-        if known(row["low"]) and known(row["high"]):
-            ends = [max(row["low"], left), row["high"]]
-            axes.plot(ends, [height, height], color=colour, lw=2.6, alpha=0.5, solid_capstyle="butt")
-        face = "none" if verdict["is_baseline"] else colour
-        axes.plot(gain, height, "o", mfc=face, mec=colour, mew=1.4, ms=5.5)
-    if beyond := [percent(row["gain_percent"], 1) for row in rows if row["gain_percent"] < left]:
-        text, colour = f"\N{LEFTWARDS ARROW} {', '.join(beyond)}", charts.SOFT
-        axes.annotate(text, (left, y), (6, 0), textcoords="offset points", color=colour, va="center", fontsize=11)
-
-
-def _limits(verdicts: list[dict[str, Any]]) -> tuple[float, float]:
-    """The span drawn: all that models gain and lose, and as much of the baselines' losses on the other side."""
-    rows = [(v["is_baseline"], r) for v in verdicts for r in v["by_horizon"] if known(r["gain_percent"])]
-    lows, highs = ([float(r[end] if known(r[end]) else r["gain_percent"]) for _, r in rows] for end in ("low", "high"))
-    right = max(*highs, 0.0, LEAST_SPAN)
-    of_models = [low for low, (baseline, _) in zip(lows, rows, strict=True) if not baseline]
-    left = max(min(*lows, -LEAST_SPAN), min([-right, *of_models]))
-    margin = 0.04 * (right - left)
-    return left - margin, right + margin
-
-
 def _verdict_row(verdict: dict[str, Any], horizons: list[int], sets: dict[int, dict[str, Any]]) -> tuple[str, ...]:
     by_horizon = {row["horizon"]: row for row in verdict["by_horizon"]}
     beside = verdict["beside_foundation"]
@@ -247,11 +221,3 @@ def _members(model: str, sets: dict[int, dict[str, Any]]) -> str:
     if not told:
         return UNKNOWN
     return ", ".join(str(h) for h in told if model in sets[h]["included"]) or "no"
-
-
-def _wrapped(label: str) -> str:
-    """In two lines where it is long, so that a phone has room for the dots."""
-    if len(label) <= 16 or " " not in label:
-        return label
-    middle = min((at for at, c in enumerate(label) if c == " "), key=lambda at: abs(at - len(label) / 2))
-    return label[:middle] + "\n" + label[middle + 1 :]

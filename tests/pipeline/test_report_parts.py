@@ -17,6 +17,7 @@ from pipeline.reporting import (
     equality,
     forecast,
     formats,
+    gain_rows,
     inputs,
     provenance,
     quality,
@@ -144,9 +145,11 @@ def test_losses_that_dwarf_the_others_are_written_at_the_edge(loaded: inputs.Inp
     chart = race.race_chart(loaded)
     assert chart is not None
     assert "\N{LEFTWARDS ARROW} \N{MINUS SIGN}5.3%, \N{MINUS SIGN}5.9%, \N{MINUS SIGN}8.2%" in chart.wide
-    left, right = race._limits(loaded.evidence["verdicts"])
-    assert -4 < left < -1.4  # the transformer's loss is in full
-    assert right > 3
+    rows = {v["model"]: v["by_horizon"] for v in loaded.evidence["verdicts"]}
+    left, right = gain_rows.span([row for each in rows.values() for row in each], in_full=rows["transformer"])
+    assert left < min(row["low"] for row in rows["transformer"])
+    assert left > max(row["high"] for row in rows["unconditional"])
+    assert right > max(row["high"] for row in rows["stack"])
 
 
 @pytest.mark.parametrize(("against", "ships"), [("ewma", "Trailing EWMA"), ("har", "the baseline the runtime can run")])

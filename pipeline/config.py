@@ -149,7 +149,7 @@ class Target(Section):
 class FixedSplit(Section):
     """One split by its dates, each the first that belongs to its slice; training begins with the first session."""
 
-    name: str = Field(min_length=1, max_length=32, description="of the split")
+    name: str = Field(max_length=32, pattern=r"^[\w.-]+$", description="letters, digits, dot, dash, underscore")
     validation: dt.date = Field(description="first session of validation")
     test: dt.date = Field(description="first session of the test")
     end: dt.date = Field(description="first session after the test")

@@ -117,7 +117,7 @@ def folds(data: Dataset, config: Config) -> list[Fold]:
             wanted.refit,
         )
     except ValueError as error:
-        instead = "correct splits.fixed" if wanted.fixed else "lower splits.min_train_sessions"
+        instead = "correct splits.fixed" if wanted.fixed else "lower splits.min_train_sessions or validation_sessions"
         raise TooLittleHistoryError(f"{error}; ingest more history or {instead}") from None
 
 
@@ -221,11 +221,12 @@ def forecast_ewma(data: Dataset, folds: list[Fold]) -> tuple[Forecast, Distribut
     found = trailing(data.z, data.relative_variance, data.known_after, folds[0].test_start)
     unit = data.panel.vol[..., None].astype(np.float64) * np.sqrt(np.asarray(data.horizons))  # (N, T, H)
     out = blank(data)
-    test = slice(folds[0].test_start, folds[-1].test_end)
-    known = np.isfinite(unit[:, test])
-    out.sigma[:, test] = unit[:, test] * found.sigma[None, test]
-    out.quantiles[:, test] = unit[:, test, :, None] * found.quantiles[None, test]
-    out.p_up[:, test] = np.where(known, found.p_up[None, test], np.nan)
+    for fold in folds:
+        test = slice(fold.test_start, fold.test_end)
+        known = np.isfinite(unit[:, test])
+        out.sigma[:, test] = unit[:, test] * found.sigma[None, test]
+        out.quantiles[:, test] = unit[:, test, :, None] * found.quantiles[None, test]
+        out.p_up[:, test] = np.where(known, found.p_up[None, test], np.nan)
     return out, found
 
 

@@ -72,6 +72,6 @@ _EXTRA_OF = {
         ),
         "pipeline",
     ),
-    **dict.fromkeys(("onnx", "sklearn", "threadpoolctl", "torch"), "train"),
+    **dict.fromkeys(("onnx", "optuna", "sklearn", "threadpoolctl", "torch"), "train"),
     "prefect": "flows",
 }

@@ -21,7 +21,7 @@ from pipeline.errors import PartialError, TradewindError, UsageError
 COMMANDS = {
     "init", "doctor", "quickstart", "ingest", "features", "train", "compress", "backtest", "report", "score", "today",
     "up", "down", "status", "run", "demo", "lake status", "lake revisions", "lake quarantine", "lake compact",
-    "sentiment train", "sentiment card", "sentiment ablation", "audit lookahead", "audit canaries",
+    "sentiment train", "sentiment card", "sentiment ablation", "audit lookahead", "audit canaries", "tune",
 }  # fmt: skip
 
 

@@ -22,6 +22,10 @@ from pipeline.errors import PartialError, ServerError
 FLOWS = ("retrain", "daily")
 
 
+REFIT_EVERY = 5
+"""Test years that a learner forecasts with one fit: a demo is waited for. The student is fitted anew at each."""
+
+
 def play(directory: Path, overrides: Sequence[str], say: Callable[[str], None]) -> None:
     """Run retrain, then daily, and print their runs, where the report is, and what to hold.
 
@@ -38,7 +42,7 @@ def play(directory: Path, overrides: Sequence[str], say: Callable[[str], None]) 
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / DEFAULT_FILE
     if not file.is_file():
-        file.write_text(starter(Config()))
+        file.write_text(starter(_quick(Config())))
     home = Home(file)
     home.down()  # what a killed demo may have left
     given = [*overrides, f"flows.port={free_port()}"]
@@ -74,6 +78,10 @@ def _run(name: str, home: Home, state: State, say: Callable[[str], None]) -> dic
         raise ServerError(f"the {name} flow failed; its log is above")
     outcome: dict[str, Any] = json.loads(done.stdout)
     return outcome
+
+
+def _quick(config: Config) -> Config:
+    return config.model_copy(update={"models": config.models.model_copy(update={"refit_every": REFIT_EVERY})})
 
 
 def _ended(url: str, flow_run_id: str, seconds: float = 30.0) -> list[api.Run]:

@@ -36,6 +36,15 @@ validation_sessions = 200
 
 [models]
 threads = 1
+processes = 1
+race = ["regression", "lstm"]
+
+[models.garch]
+forms = ["pooled"]
+
+[models.lstm]
+epochs = 1
+width = 8
 
 [models.student]
 width = 8

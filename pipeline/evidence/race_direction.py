@@ -82,13 +82,16 @@ def _sentence(gains: list[dict[str, Any]], ranks: dict[int, Interval], draws: Re
     if signs := better("error"):
         text = f"The sign of the forecast beats saying 'up' every time at horizon {_listed(signs)}; elsewhere not."
     if chances := better("brier"):
-        text += f" As chances its forecasts are better than always-up's at horizon {_listed(chances)} (Brier score)."
+        text += f" Its chances to rise are better than always-up's at horizon {_listed(chances)} (Brier score)."
     if draws.n_blocks >= draws.resampling.min_blocks:
         ordered = [
             f"{h}: {rank.value:+.3f} [{rank.low:+.3f}, {rank.high:+.3f}]" for h, rank in ranks.items() if rank.low > 0
         ]
         if ordered:
-            text += f" They order the tickers a little at horizon {'; '.join(ordered)} (rank correlation)."
+            text += (
+                " Over the tickers of a session its chances to rise have a rank correlation with returns above zero at "
+                f"horizon {'; '.join(ordered)}, {len(ordered)} of {len(ranks)} looked at."
+            )
     return text
 
 

@@ -179,20 +179,33 @@ def pit_chart(inputs: Inputs) -> Chart | None:
             axes.grid(visible=False, axis="x")
             charts.number_axis(axes, unit="\N{MULTIPLICATION SIGN}", ticks=5)
 
-    worst = max(rows, key=lambda row: abs(np.log(_ratio(row)[1])))
-    at = _ratio(worst)[0]
-    title = (
-        f"Most out of line: {fraction(worst['shares'][at], 1)} of returns {_between(edges, at)}, where "
-        f"{fraction(worst['expected'][at], 1)} were promised, {sessions(worst['horizon'])} ahead"
-    )
+    title = pit_sentence(rows)
     told = listed([f"{p_value(row['p_value'])} at {sessions(row['horizon'])}" for row in rows])
     note = (
         f"{model_label(inputs.model)}, all tickers, out of sample: the probability integral transform between the "
         "forecast quantiles. At 1 as many fell there as promised. Lines: intervals clustered by session. Test of all "
         f"bins together: p {told}."
     )
-    alt = f"Histogram of the probability integral transform by horizon. {title}."
-    return charts.draw("pit", title + ".", alt, paint, (300, 200 * len(rows)), None, note)
+    alt = f"Histogram of the probability integral transform by horizon. {title}"
+    return charts.draw("pit", title, alt, paint, (300, 200 * len(rows)), None, note)
+
+
+def pit_sentence(rows: list[dict[str, Any]]) -> str:
+    """Where the returns are most clearly not as promised, for the width of the interval there.
+
+    Args:
+        rows: of `pit` in evidence.json, one a horizon.
+    """
+    off = {(n, at): _off(row, at) for n, row in enumerate(rows) for at in range(len(row["shares"]))}
+    n, at = max(off, key=lambda key: off[key])
+    row, edges = rows[n], [f"{level:.0%}" for level in QUANTILES]
+    told = (
+        f"{fraction(row['shares'][at])} of returns {_between(edges, at)}, where {fraction(row['expected'][at])} were "
+        f"promised, {sessions(row['horizon'])} ahead."
+    )
+    if row["low"][at] <= row["expected"][at] <= row["high"][at]:
+        return f"Nowhere are returns clearly out of line with the quantiles; most so, {told}"
+    return f"Most clearly out of line: {told}"
 
 
 def volatile_table(inputs: Inputs) -> Table:
@@ -232,11 +245,9 @@ def block_share(hits: NDArray[np.float64], block: int) -> tuple[float, float]:
     return total, 2.0 * float(residual.std(ddof=1)) / np.sqrt(blocks)
 
 
-def _ratio(row: dict[str, Any]) -> tuple[int, float]:
-    """The bin whose share is farthest from what was promised, and the ratio of both."""
-    ratio = np.maximum(np.asarray(row["shares"], dtype=float), 1e-6) / np.asarray(row["expected"])
-    at = int(np.abs(np.log(ratio)).argmax())
-    return at, float(ratio[at])
+def _off(row: dict[str, Any], at: int) -> float:
+    """Distance of a bin's share from the promised one, in widths of its interval."""
+    return float(abs(row["shares"][at] - row["expected"][at]) / max(row["high"][at] - row["low"][at], 1e-12))
 
 
 def _between(edges: list[str], at: int) -> str:

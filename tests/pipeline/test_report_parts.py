@@ -171,6 +171,15 @@ def test_the_heading_does_not_deny_what_other_models_can(loaded: inputs.Inputs) 
     assert verdict.heading(changed(held, verdicts=none)) == "Nothing beat the baseline; the baseline ships."
 
 
+def test_the_pit_names_the_bin_that_is_most_clearly_off() -> None:
+    even = {"shares": [0.1, 0.9], "expected": [0.1, 0.9], "low": [0.05, 0.85], "high": [0.15, 0.95], "horizon": 1}
+    noisy = {**even, "shares": [0.3, 0.7], "low": [0.0, 0.0], "high": [1.0, 1.0], "horizon": 20}
+    clear = {**even, "shares": [0.17, 0.83], "low": [0.16, 0.82], "high": [0.18, 0.84], "horizon": 5}
+    told = "17.0% of returns fell below the 1% quantile, where 10.0% were promised, 5 sessions ahead."
+    assert forecast.pit_sentence([even, clear, noisy]) == f"Most clearly out of line: {told}"
+    assert forecast.pit_sentence([even, noisy]).startswith("Nowhere are returns clearly out of line")
+
+
 def test_all_models_at_once(loaded: inputs.Inputs) -> None:
     assert "That 7 were tried" in race.field_sentence(loaded)
     few = [{**row, "verdict": "No verdict: too few blocks."} for row in loaded.evidence["superior"]]

@@ -150,8 +150,9 @@ def test_a_sign_that_is_known_is_said_to_be_forecast(market: Market, forecasts: 
     arrays = (market.log_return, market.rv, market.vol)
     found = judging.judge(knowing, *arrays, TICKERS, HORIZONS, "student", SETTINGS)["direction"]
     assert found["sentence"].startswith("The sign of the forecast beats saying 'up' every time at horizon 1, 5;")
-    assert "As chances its forecasts are better than always-up's at horizon 1, 5" in found["sentence"]
-    assert "They order the tickers a little at horizon 1: +0." in found["sentence"]
+    assert "Its chances to rise are better than always-up's at horizon 1, 5" in found["sentence"]
+    assert "have a rank correlation with returns above zero at horizon 1: +0." in found["sentence"]
+    assert found["sentence"].endswith("2 of 2 looked at.")
 
 
 def test_reliability_adds_up_and_counts_every_cell(market: Market, forecasts: dict[str, Forecast], found: dict) -> None:

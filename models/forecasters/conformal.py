@@ -202,23 +202,24 @@ def adaptive(
     Args:
         forecast: (N, T, H) axes, NaN = none. log_return: (N, T, H), NaN = not known. vol: (N, T), unit of the cost.
         known_after: by horizon, sessions after which an outcome is known; nothing sooner is read.
-        rate: of the logarithm of the width, a session, divided by the horizon: outcomes overlap.
+        rate: of the logarithm of the width, a session, divided by `known_after`: outcomes overlap.
     """
     sessions, horizons = forecast.sigma.shape[1:]
     low, high, median = (forecast.quantiles[..., at] for at in (LOW, HIGH, MEDIAN))
     log_factor = np.zeros((sessions, horizons))
     for h, delay in enumerate(known_after):
+        # By how much its own side must be stretched to hold an outcome; a session's lie side by side in memory.
+        actual, centre = log_return[..., h].T, median[..., h].T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            below, above = (centre - actual) / (centre - low[..., h].T), (actual - centre) / (high[..., h].T - centre)
+        needed = np.ascontiguousarray(np.maximum(below, above))  # (T, N)
+        count = (~np.isnan(needed)).sum(1)
         step, now = rate / max(1, delay), 0.0
         for t in range(sessions):
             seen = t - delay
-            if seen >= 0:
-                actual = log_return[:, seen, h]
-                known = np.isfinite(actual) & np.isfinite(low[:, seen, h])
-                if known.any():
-                    stretch = np.exp(log_factor[seen, h])
-                    outside = actual < median[:, seen, h] - stretch * (median - low)[:, seen, h]
-                    outside |= actual > median[:, seen, h] + stretch * (high - median)[:, seen, h]
-                    now += step * (float(outside[known].mean()) - (1 - coverage))
+            if seen >= 0 and count[seen]:
+                outside = (needed[seen] > np.exp(log_factor[seen, h])).sum() / count[seen]
+                now += step * (outside - (1 - coverage))
             log_factor[t, h] = now
     factor = np.exp(log_factor)
     found = widened(forecast, factor[None], factor[None])

@@ -13,6 +13,7 @@ Learner = Literal["regression", "boosting", "lstm", "transformer", "convolution"
 BASELINES = ("unconditional", "ewma", "har", "garch")
 """What every model must beat: always in the race."""
 NAIVE_DIRECTIONS = ("always_up", "market_momentum")
+"""Models of p_up alone: their quantiles are nobody's claim and are not judged."""
 RESERVED = (*BASELINES, *NAIVE_DIRECTIONS, "scale_skip", "stack", "student", "int8")
 
 

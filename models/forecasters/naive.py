@@ -32,8 +32,9 @@ class AlwaysUpConfig:
 
 @dataclass(frozen=True)
 class MarketMomentumConfig:
-    """Every ticker goes where the mean return of all went over the last `sessions`; p is the share of training targets
-    that did, never below .501."""
+    """Every ticker goes where the mean return of all went over the `sessions` before the last one; p is the share of
+    training targets that did, never below .501. The last one is left out since tickers may trade on several calendars:
+    the bar of the same date closes later in New York than in Tokyo."""
 
     sessions: int = 20
 
@@ -68,11 +69,12 @@ class FittedNaive:
 
 
 def direction(returns: Float64, sessions: int) -> npt.NDArray[np.bool_]:
-    """(T,) True where the market rose over the last sessions, or has no return yet; always with 0 sessions."""
+    """(T,) True where the market rose over the sessions before the last one, or has no return yet; always with 0
+    sessions."""
     held = np.isfinite(returns)
     market = np.where(held, returns, 0.0).sum(0) / np.maximum(held.sum(0), 1)
     total = np.zeros(market.shape)
-    for back in range(min(sessions, len(market))):
+    for back in range(1, min(sessions + 1, len(market))):
         total[back:] += market[: len(market) - back]
     return np.asarray(total >= 0)
 

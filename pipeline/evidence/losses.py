@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from models.decode import QUANTILES, Forecast
 from models.forecasters.conformal import session_volatility
+from pipeline.config_models import NAIVE_DIRECTIONS
 from pipeline.evidence import metrics
 from pipeline.evidence.calibration import rank_correlation
 from pipeline.evidence.significance import BySession, by_session
@@ -18,8 +19,6 @@ Array = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 PRIMARY_LEVELS = (0.10, 0.50, 0.90)
-NAIVE = ("always_up", "market_momentum")
-"""Models of p_up alone: their quantiles are nobody's claim and are not judged."""
 TAILS = (0.95, 0.99)
 """Levels of value at risk and expected shortfall."""
 
@@ -91,7 +90,7 @@ def cell_losses(name: str, forecast: Forecast, outcome: Outcome) -> dict[str, Ar
     """
     actual, p_up = outcome.actual, forecast.p_up[:, :, outcome.at]
     found = {"brier": metrics.brier(actual, p_up), "error": 1 - metrics.hit(actual, p_up)}
-    if name in NAIVE:
+    if name in NAIVE_DIRECTIONS:
         return found
     quantiles = forecast.quantiles[:, :, outcome.at]
     at = [QUANTILES.index(level) for level in PRIMARY_LEVELS]
@@ -132,7 +131,7 @@ def series(forecasts: Mapping[str, Forecast], found: list[Outcome]) -> dict[str,
 
 def _forecast_cells(name: str, forecast: Forecast, at: int) -> Bools:
     there = np.isfinite(forecast.p_up[:, :, at])
-    if name not in NAIVE:
+    if name not in NAIVE_DIRECTIONS:
         sigma = forecast.sigma[:, :, at]
         there &= np.isfinite(sigma) & (sigma > 0) & np.isfinite(forecast.quantiles[:, :, at]).all(-1)
     return np.asarray(there)

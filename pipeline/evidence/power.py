@@ -65,7 +65,7 @@ def promotions(
 
     Args:
         losses_of: seed -> losses keyed `model|pinball|horizon`, (N, T) with NaN = none, of the candidate and all of
-            `race.BASELINES`.
+            `config_models.BASELINES`.
         seeds: of the panels. candidate: name of the model at the gate. horizons: judged together.
         resampling: of the gate, its level among them.
     """

@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from models.decode import Forecast
+from pipeline.config_models import BASELINES, NAIVE_DIRECTIONS
 from pipeline.evidence import race_direction, race_field, race_risk
-from pipeline.evidence.losses import NAIVE, Outcome, cell_losses, outcomes, series
+from pipeline.evidence.losses import Outcome, cell_losses, outcomes, series
 from pipeline.evidence.significance import TOO_FEW, BySession, Gain, Resamples, Resampling
 
 Array = npt.NDArray[np.float64]
 
-BASELINES = ("unconditional", "ewma", "har", "garch")
 SHIPPED_BASELINE = "ewma"
 """What ships where the gate stays shut: the baseline that the runtime can run."""
 FOUNDATION = "scale_skip"
@@ -44,7 +44,7 @@ def judge(
 
     Args:
         forecasts: model -> forecast with (N, T, H) axes, in log return, NaN = none; the order is kept. Those of
-            `BASELINES` are baselines, those of `losses.NAIVE` directions alone.
+            `BASELINES` are baselines, those of `config_models.NAIVE_DIRECTIONS` directions alone.
         log_return, rv: (N, T, H) outcomes, NaN = not known: log return over the horizon, variance a session.
         vol: (N, T) volatility known at the decision, the unit of z. tickers: N names. horizons: H.
         candidate: the model at the gate.
@@ -55,7 +55,7 @@ def judge(
     """
     _check(forecasts, candidate)
     resampling = replace(resampling, block_sessions=max(resampling.block_sessions, *horizons))
-    models = tuple(name for name in forecasts if name not in NAIVE)
+    models = tuple(name for name in forecasts if name not in NAIVE_DIRECTIONS)
     found = outcomes(forecasts, log_return, rv, vol, horizons)
     losses_of = series(forecasts, found)
     draws = Resamples(losses_of, resampling)

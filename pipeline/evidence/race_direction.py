@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from models.decode import Forecast
+from pipeline.config_models import NAIVE_DIRECTIONS
 from pipeline.evidence import calibration
-from pipeline.evidence.losses import NAIVE, Outcome
+from pipeline.evidence.losses import Outcome
 from pipeline.evidence.significance import TOO_FEW, Interval, Resamples, Resampling
 
 BINS = 10
@@ -45,7 +46,7 @@ def direction(draws: Resamples, models: tuple[str, ...], candidate: str, horizon
                     "rank_high": rank.high,
                 }
             )
-    for against in (name for name in models if name in NAIVE):
+    for against in (name for name in models if name in NAIVE_DIRECTIONS):
         for measure in ("error", "brier"):
             for h in horizons:
                 gain = draws.gain([(f"{candidate}|{measure}|{h}", f"{against}|{measure}|{h}")])

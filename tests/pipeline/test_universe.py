@@ -11,6 +11,7 @@ import pytest
 from features.calendars import calendar_sessions
 from pipeline import universe, walkforward
 from pipeline.config import Config, Target
+from pipeline.config_models import BASELINES, NAIVE_DIRECTIONS
 from pipeline.config import Universe as Section
 from pipeline.errors import DataError
 from pipeline.registry import Registry
@@ -141,7 +142,7 @@ def test_what_new_york_does_not_know_yet_changes_no_forecast(
     early = [rows[kept].reset_index(drop=True) for rows, kept in zip(found, keep, strict=True)]
     pd.testing.assert_frame_equal(*early, check_exact=True)
     assert set(early[0]["ticker"]) == {"AAA", "BBB", *others}
-    assert set(early[0]["model"]) == {"unconditional", "ewma", "scale_skip", "student"}
+    assert set(early[0]["model"]) == {*BASELINES, *NAIVE_DIRECTIONS, "scale_skip", "student"}
     tail = [rows.loc[~kept, "sigma"].to_numpy() for rows, kept in zip(found, keep, strict=True)]
     assert (tail[0] != tail[1]).any()
 

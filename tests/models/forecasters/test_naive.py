@@ -25,9 +25,9 @@ def returns() -> np.ndarray:
 
 def test_direction_by_hand() -> None:
     returns = np.array([[0.01, np.nan, -0.03, 0.01, np.nan], [0.01, -0.01, -0.01, 0.03, np.nan]])
-    # means .01, -.01, -.02, .02, none; sums of two .01, 0, -.03, 0, .02
-    assert direction(returns, 2).tolist() == [True, True, False, True, True]
-    assert direction(returns, 1).tolist() == [True, False, False, True, True]
+    # means .01, -.01, -.02, .02, none; sums of two before: none, .01, 0, -.03, 0
+    assert direction(returns, 2).tolist() == [True, True, True, False, True]
+    assert direction(returns, 1).tolist() == [True, True, False, False, True]
     assert direction(returns, 0).all()
 
 

@@ -28,6 +28,7 @@ from models.forecasters.conformal import (
     GroupWidths,
     adaptive,
     session_volatility,
+    widened,
 )
 from pipeline.evidence import losses, metrics
 from pipeline.evidence.significance import Interval, Resamples, Resampling
@@ -64,10 +65,17 @@ class Widths(NamedTuple):
 
 
 class Calibrated(NamedTuple):
-    """forecast: on the panel's axes. by_fold: the widths at the first session of each. live: those of a fit on every
-    outcome that is known at the last session."""
+    """A forecast with other widths, and what made it.
+
+    Attributes:
+        forecast: on the panel's axes. down, up: (T, H) by which each session's sides were stretched (`widened`).
+        by_fold: the widths at the first session of each. live: those of a fit on every outcome that is known at the
+            last session.
+    """
 
     forecast: Forecast
+    down: Array
+    up: Array
     by_fold: dict[str, Widths]
     live: Widths
 
@@ -120,29 +128,25 @@ def calibrate(
     if method == "volatility_group":
         return _by_group(forecast, data, folds, prior_blocks)
     factor = np.ones((len(data.panel.sessions), len(data.horizons)))
-    if method == "pooled":
-        made = forecast
-    else:
+    made = forecast
+    if method == "adaptive":
         made, factor, _ = adaptive(forecast, data.log_return, _volatility(data), data.known_after)
     by_fold = {fold.name: Widths.same(factor[fold.test_start]) for fold in folds}
-    return Calibrated(made, by_fold, Widths.same(factor[-1]))
+    return Calibrated(made, factor, factor, by_fold, Widths.same(factor[-1]))
 
 
 def _by_group(forecast: Forecast, data: Dataset, folds: Sequence[Fold], prior_blocks: float) -> Calibrated:
-    volatility = session_volatility(_volatility(data))
-    made = Forecast(*(values.copy() for values in forecast))
+    volatility, horizons = session_volatility(_volatility(data)), len(data.horizons)
+    down, up = np.ones((len(volatility), horizons)), np.ones((len(volatility), horizons))
     by_fold = {}
     for fold in folds:
         widths = _fit(forecast, data, volatility, folds[0].test_start, fold.train_end, prior_blocks)
-        by_fold[fold.name] = _plain(widths, len(data.horizons))
+        by_fold[fold.name] = _plain(widths, horizons)
         if widths is not None:
             test = slice(fold.test_start, fold.test_end)
-            wider = widths.apply(Forecast(*(values[:, test] for values in forecast)), volatility[test])
-            for target, source in zip(made, wider, strict=True):
-                target[:, test] = source
-    end = len(data.panel.sessions)
-    live = _fit(forecast, data, volatility, folds[0].test_start, end, prior_blocks)
-    return Calibrated(made, by_fold, _plain(live, len(data.horizons)))
+            down[test], up[test] = widths.factors(volatility[test])
+    live = _fit(forecast, data, volatility, folds[0].test_start, len(volatility), prior_blocks)
+    return Calibrated(widened(forecast, down[None], up[None]), down, up, by_fold, _plain(live, horizons))
 
 
 def _fit(

@@ -150,18 +150,25 @@ class GroupWidths:
 
     def apply(self, forecast: Forecast, volatility: Float64) -> Forecast:
         """The forecast with its sides widened by (T,) volatility; as it was where that is not finite."""
+        down, up = self.factors(volatility)
+        return widened(forecast, down[None], up[None])
+
+    def factors(self, volatility: Float64) -> tuple[Float64, Float64]:
+        """(T, H) down and up of each session, by its (T,) volatility; one where that is not finite."""
         group = self.groups(volatility)
         held = (group >= 0)[:, None]
         down, up = (np.where(held, side[np.maximum(group, 0)], 1.0) for side in (self.down, self.up))
-        return widened(forecast, down[None], up[None])
+        return down, up
 
 
 def widened(forecast: Forecast, down: Float64, up: Float64) -> Forecast:
     """Both sides of the median stretched by factors that broadcast to (N, T, H), sigma by their root mean square."""
     median = forecast.quantiles[..., MEDIAN, None]
     distance = forecast.quantiles - median
-    stretched = distance * np.where(distance < 0, down[..., None], up[..., None])
-    return Forecast(forecast.sigma * np.sqrt((down**2 + up**2) / 2), median + stretched, forecast.p_up)
+    stretch = np.where(distance < 0, down[..., None], up[..., None])
+    # What is not stretched keeps its bits.
+    quantiles = np.where(stretch == 1, forecast.quantiles, median + distance * stretch)
+    return Forecast(forecast.sigma * np.sqrt((down**2 + up**2) / 2), quantiles, forecast.p_up)
 
 
 def in_shape(shape: Float64, factor: Float64, down: Float64, up: Float64) -> tuple[Float64, Float64]:

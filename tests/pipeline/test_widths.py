@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.decode import QUANTILES, Forecast
-from models.forecasters.conformal import HIGH, LOW
+from models.forecasters.conformal import HIGH, LOW, widened
 from pipeline import widths
 from pipeline.walkforward import Dataset
 from pipeline.widths import METHODS, calibrate, calibrated
@@ -42,7 +42,7 @@ def normal(data: Dataset, scale: float = 1.0) -> Forecast:
     for fold in folds(data):
         inside[fold.test_start : fold.test_end] = True
     sigma = np.where(inside[None, :, None], unit, np.nan)
-    return Forecast(sigma, sigma[..., None] * NORMAL, np.where(np.isfinite(sigma), 0.5, np.nan))
+    return Forecast(sigma, sigma[..., None] * (NORMAL + 0.013), np.where(np.isfinite(sigma), 0.5, np.nan))
 
 
 def altered(data: Dataset, session: int) -> Dataset:
@@ -105,6 +105,16 @@ def test_groups_repair_volatile_sessions(data: Dataset) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_another_forecast_of_the_same_sessions_can_be_widened_alike(data: Dataset, method: widths.Method) -> None:
+    found = calibrate(normal(data), data, folds(data), method)
+    again = widened(normal(data), found.down[None], found.up[None])
+    np.testing.assert_allclose(again.quantiles, found.forecast.quantiles, rtol=1e-12)
+    np.testing.assert_allclose(again.sigma, found.forecast.sigma, rtol=1e-12)
+    first = folds(data)[0]
+    np.testing.assert_array_equal(found.up[first.test_start], found.by_fold[first.name].up[0])
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_the_record_holds_all_methods_and_survives_json(data: Dataset, method: widths.Method) -> None:
     forecast, record = calibrated(normal(data, 0.7), data, folds(data), method, RESAMPLING)
     assert json.loads(json.dumps(record, allow_nan=False)) == record
@@ -137,7 +147,7 @@ def test_figures_by_hand(data: Dataset) -> None:
     for at in (LOW, QUANTILES.index(0.5), HIGH):
         error = actual - forecast.quantiles[:, :, 1, at]
         loss += np.where(error > 0, QUANTILES[at] * error, (QUANTILES[at] - 1) * error) / 3 / unit
-    inside = np.abs(actual) <= forecast.quantiles[:, :, 1, HIGH]
+    inside = (actual >= forecast.quantiles[:, :, 1, LOW]) & (actual <= forecast.quantiles[:, :, 1, HIGH])
     row = next(row for row in record["rows"] if row["method"] == "pooled" and row["horizon"] == 5)
     assert row["pinball"] == pytest.approx(loss[known].mean(), rel=1e-9)
     assert row["coverage"] == pytest.approx(inside[known].mean(), rel=1e-9)

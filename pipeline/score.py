@@ -58,7 +58,7 @@ def run(
         UsageError: a suffix that is not known, or `out` cannot be written.
     """
     _check_suffixes(features, out)
-    scorer = _scorer(bundle_dir, threads, runtime)
+    scorer = Scorer(load(bundle_dir), threads, runtime)
     with closing(_opened(features, scorer.bundle, out)) as source:
         return _score(scorer, source, out, every_session)
 
@@ -85,7 +85,7 @@ def run_from_lake(
     from pipeline.registry import Registry
 
     _check_suffixes(out)
-    scorer = _scorer(bundle_dir or Registry(config.data.artifacts).champion(), threads, runtime)
+    scorer = Scorer(load(bundle_dir or Registry(config.data.artifacts).champion()), threads, runtime)
     rows = feature_rows.from_lake(config, scorer.bundle.feature_names)
     with closing(_gathered(f"the lake {config.data.lake}", rows, out)) as source:
         return _score(scorer, source, out, every_session)
@@ -134,12 +134,6 @@ class _Scored(NamedTuple):
     forecast: Forecast
 
 
-def _scorer(bundle_dir: Path, threads: int, runtime: Runtime) -> Scorer:
-    scorer = Scorer(load(bundle_dir), threads, runtime)
-    scorer.self_check()
-    return scorer
-
-
 def _check_suffixes(*paths: Path) -> None:
     for path in paths:
         if path.suffix not in SUFFIXES:
@@ -170,6 +164,7 @@ def _gathered(source: str, rows: Iterator[feature_rows.Rows], out: Path) -> Feat
 
 def _score(scorer: Scorer, source: Features, out: Path, every_session: bool) -> Summary:
     bundle = scorer.bundle
+    scorer.self_check([("panel" if every_session else "window") + ("_u8" if source.is_coded else "")])
     n, t, short = _newest(source)
     sessions: list[np.datetime64] = []
     cells = 0

@@ -10,9 +10,7 @@ cell is the window that ends there, its integer layers bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from threading import Lock
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -51,7 +49,6 @@ class Scorer:
         self._threads = threads
         self._runtime = runtime
         self._graphs: dict[str, Graph] = {}
-        self._opening = Lock()
 
     def window(self, x: npt.NDArray[Any], vol: Float32, last: Float32 | None = None) -> Forecast:
         """Forecast the last session of each window.
@@ -76,6 +73,7 @@ class Scorer:
         def score(rows: slice) -> None:
             _fill(out, rows, self._decode(self._outputs("window", x[rows], last[rows]), vol[rows]))
 
+        self._open("window", x)
         self._each(score, _slices(len(x), WINDOW_CHUNK))
         return out
 
@@ -104,11 +102,15 @@ class Scorer:
             found = self._decode(self._outputs("panel", x[rows], last[rows]), vol[rows, FIELD - 1 :])
             _fill(out, (rows, slice(FIELD - 1, None)), found)
 
+        self._open("panel", x)
         self._each(score, _slices(n, max(1, PANEL_CELLS // t)))
         return out
 
-    def self_check(self) -> float:
-        """Score the bundle's golden windows through every graph; return the largest difference found.
+    def self_check(self, graphs: Sequence[str] = ()) -> float:
+        """Score the bundle's golden windows; return the largest difference found.
+
+        Args:
+            graphs: of window, panel, window_u8, panel_u8; all that the bundle has if empty.
 
         Raises:
             BundleError: a graph cannot be run here, or an output differs by more than 1e-5 from what the bundle was
@@ -117,12 +119,13 @@ class Scorer:
         with np.load(self.bundle.directory / "golden.npz", allow_pickle=False) as golden:
             x, expected = golden["x"], golden["y"]  # (B, 64, F) raw, (B, H, 4)
         self._check(x, None)
-        last = {"window": x[:, -1], "panel": x[:, FIELD - 1 :]}
-        found = {name: self._outputs(name, x, last[name]) for name in last}
-        if self.bundle.has_twins:
-            codes = self.bundle.codes(x)
-            found |= {f"{name}_u8": self._outputs(name, codes, last[name]) for name in last}
-        return max(self._difference(f"{name}.onnx", y, x, expected) for name, y in found.items())
+        worst = 0.0
+        for name in graphs or ("window", "panel", *(("window_u8", "panel_u8") if self.bundle.has_twins else ())):
+            shape, _, coded = name.partition("_")
+            last = x[:, -1] if shape == "window" else x[:, FIELD - 1 :]
+            y = self._outputs(shape, self.bundle.codes(x) if coded else x, last)
+            worst = max(worst, self._difference(f"{name}.onnx", y, x, expected))
+        return worst
 
     def _difference(self, name: str, y: Float32, x: Float32, expected: Float32) -> float:
         y = y.reshape(len(x), -1, 4)
@@ -147,12 +150,17 @@ class Scorer:
         cells = (*axes, len(self.bundle.horizons))
         return Forecast(np.full(cells, np.nan), np.full((*cells, len(QUANTILES)), np.nan), np.full(cells, np.nan))
 
-    def _outputs(self, name: str, x: npt.NDArray[Any], last: Float32) -> Float32:
-        """Raw features or codes through one graph."""
-        last = self.bundle.scaler.transform(last)
-        if x.dtype == np.uint8:
-            return self._graph(f"{name}_u8")(x, last)
-        return self._graph(name)(self.bundle.scaled_body(x), last)
+    def _outputs(self, shape: str, x: npt.NDArray[Any], last: Float32) -> Float32:
+        """Raw features or codes through the graph for them."""
+        given = x if x.dtype == np.uint8 else self.bundle.scaled_body(x)
+        return self._open(shape, x)(given, self.bundle.scaler.transform(last))
+
+    def _open(self, shape: str, x: npt.NDArray[Any]) -> Graph:
+        """The graph, `window` or `panel`, for features of that dtype; opened once, before threads use it."""
+        name = f"{shape}_u8" if x.dtype == np.uint8 else shape
+        if name not in self._graphs:
+            self._graphs[name] = _opened(self.bundle, name, self._runtime)
+        return self._graphs[name]
 
     def _check(self, x: npt.NDArray[Any], last: Float32 | None) -> None:
         coded = x.dtype == np.uint8
@@ -164,19 +172,15 @@ class Scorer:
         if coded != (last is not None):
             raise BundleError(f"uint8 features need the last sessions beside them, and they alone; x is {x.dtype}")
 
-    def _each(self, score: Callable[[slice], None], chunks: Iterable[slice]) -> None:
-        if self._threads == 1:
+    def _each(self, score: Callable[[slice], None], chunks: Sequence[slice]) -> None:
+        if self._threads == 1 or len(chunks) < 2:
             for rows in chunks:
                 score(rows)
             return
+        from concurrent.futures import ThreadPoolExecutor  # which a first forecast need not wait for
+
         with ThreadPoolExecutor(self._threads) as pool:
             list(pool.map(score, chunks))
-
-    def _graph(self, name: str) -> Graph:
-        with self._opening:  # another thread may be opening the same one
-            if name not in self._graphs:
-                self._graphs[name] = _opened(self.bundle, name, self._runtime)
-            return self._graphs[name]
 
 
 def target_weights(sigma: Float64, horizons: tuple[int, ...], sizing: Mapping[str, Any]) -> Float64:

@@ -8,6 +8,10 @@ strategies, each in the portfolio of equal sleeves and for each ticker alone:
     ewma_target    sized by the trailing-EWMA baseline's sigma
     constant       the exposure whose volatility over the whole backtest equals vol_target's (hindsight)
     buy_and_hold   everything, once
+
+Every backtest is a trial in the ledger, and the Sharpe ratios are deflated by all that were tried
+(pipeline/deflation.py); the rule is also driven by every other model of the race, to see what a choice among them by
+their backtests would be worth.
 """
 
 from __future__ import annotations
@@ -23,13 +27,13 @@ import pandas as pd
 from models.trading.market import Costs
 from models.trading.sizing import SESSIONS_PER_YEAR
 from models.trading.sleeves import Sleeves
-from pipeline import universe
+from pipeline import deflation, universe
 from pipeline.config import Config
 from pipeline.evidence import performance
 from pipeline.registry import Registry
 from pipeline.store import Lake
 from pipeline.summary import Progress, Summary, silent
-from pipeline.traded import Setting, setting_of
+from pipeline.traded import Setting, raced_weights, setting_of
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -65,8 +69,13 @@ class Outcome(NamedTuple):
     breakeven: Floats
 
 
-def run(config: Config, progress: Progress = silent) -> Summary:
-    """Backtest the latest run; writes backtest.json, backtest_curves.npz and rows of `positions`.
+def run(config: Config, progress: Progress = silent, kind: str = "cli") -> Summary:
+    """Backtest the latest run; writes backtest.json, backtest_curves.npz, rows of `positions` and one of `trials`.
+
+    Args:
+        config: the configuration.
+        progress: called as work goes on.
+        kind: who started it, for the trial ledger: cli or flow.
 
     Raises:
         StoreError: nothing has been trained, or its forecasts are not in the lake.
@@ -82,7 +91,8 @@ def run(config: Config, progress: Progress = silent) -> Summary:
     outcome = _joined(parts)
     progress("backtesting", len(groups), len(groups))
     rows = _figures(config, setting, outcome)
-    content = _content(config, setting, outcome, rows)
+    luck = _luck(config, lake, run_id, setting, outcome, groups[0][1], kind)
+    content = _content(config, setting, outcome, rows) | {"luck": luck}
     registry.write_json(run_id, "backtest.json", content)
     _write_curves(registry, run_id, setting, outcome)
     where = f"run_id = '{run_id}' AND fold <> 'live'"
@@ -111,6 +121,19 @@ def _trade(scopes: tuple[str, ...], sleeves: Sleeves, targeted: Floats) -> Outco
     curves = sleeves.run(weights, bands)
     breakeven = sleeves.breakeven_bps(targeted, exposure)
     return Outcome(scopes, curves.wealth, curves.turnover, curves.costs, exposure, breakeven)
+
+
+def _luck(
+    config: Config, lake: Lake, run_id: str, setting: Setting, outcome: Outcome, whole: Sleeves, kind: str
+) -> dict[str, Any]:
+    """What the portfolio's figures are worth after all that was tried; see pipeline/deflation.py."""
+    wealth = dict(zip(STRATEGIES, outcome.wealth[:, 0], strict=True))
+    own = _number(float(performance.sharpe(wealth["vol_target"])) / math.sqrt(SESSIONS_PER_YEAR))
+    deflation.record(lake, run_id, config.backtest.model_dump(mode="json"), config.models.seed, own, kind)
+    weights = raced_weights(config, lake, run_id, setting)
+    curves: Floats = whole.run(np.stack(list(weights.values()))).wealth[:, 0] if weights else np.empty((0, 0))
+    raced = dict(zip(weights, curves, strict=True))
+    return deflation.judged(wealth, raced, deflation.tried(lake), config.evidence.confidence, setting.year)
 
 
 def _joined(parts: list[Outcome]) -> Outcome:
@@ -255,6 +278,7 @@ def _lines(content: dict[str, Any]) -> Iterator[str]:
     for row in content["strategies"]:
         if row["scope"] == PORTFOLIO:
             yield _line(row)
+    yield content["luck"]["sentence"]
 
 
 def _line(row: dict[str, Any]) -> str:

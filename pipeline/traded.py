@@ -14,6 +14,7 @@ from models.trading.market import carry
 from models.trading.sizing import sizing_horizon, target_weight
 from pipeline import universe
 from pipeline.config import Config
+from pipeline.config_models import NAIVE_DIRECTIONS
 from pipeline.errors import DataError, StoreError
 from pipeline.store import Lake
 
@@ -29,8 +30,8 @@ class Setting(NamedTuple):
     opens: (T, N) adjusted opens, NaN = none. own: (T, N), where a date is a session of the ticker's calendar.
     listed: (T, N), from the first session with both forecasts to the last with a price, while its bars are forecast.
     weights: (2, T, N) sleeve weights of vol_target and ewma_target, NaN = no forecast; on dates that are no session
-    of the ticker those of its last one, until they can be filled. year: how many of the T sessions make a year.
-    universe: what training recorded of it.
+    of the ticker those of its last one, until they can be filled. year: how many of the T sessions make a year; years:
+    (N,) how many of a ticker's own. horizon: of the sigma that sizes. universe: what training recorded of it.
     """
 
     model: str
@@ -41,6 +42,8 @@ class Setting(NamedTuple):
     listed: Bools
     weights: Floats
     year: float
+    years: Floats
+    horizon: int
     universe: dict[str, Any]
 
 
@@ -80,8 +83,32 @@ def setting_of(config: Config, lake: Lake, run_id: str, training: dict[str, Any]
         listed[:, kept],
         _standing(weights, own)[:, :, kept],
         _year(sessions, years[kept], bool(own[:, kept].all())),
+        years[kept],
+        horizon,
         training.get("universe") or universe.facts(None, config, ()),
     )
+
+
+def raced_weights(config: Config, lake: Lake, run_id: str, setting: Setting) -> dict[str, Floats]:
+    """The same sizing rule by the sigma of each model of the race: model -> (T, N) sleeve weights.
+
+    Left out are naive directions, whose sigma is nobody's claim, the int8 copy of the student, and a model without a
+    forecast where the others have one. Models by name.
+    """
+    aside = ", ".join(f"'{name}'" for name in ("int8", *NAIVE_DIRECTIONS))
+    where = f"run_id = '{run_id}' AND fold <> 'live' AND horizon = {setting.horizon} AND model NOT IN ({aside})"
+    rows, rule = lake.read("forecasts", where), config.backtest
+    needed = setting.listed & setting.own & np.isfinite(setting.weights).all(axis=0)
+    found = {}
+    for name, frame in rows.groupby("model", sort=True):
+        sigma = frame.pivot(index="session", columns="ticker", values="sigma")
+        sigma = sigma.reindex(index=setting.sessions, columns=list(setting.tickers))
+        weights = target_weight(
+            sigma.to_numpy(float), setting.horizon, rule.target_volatility, rule.max_weight, setting.years
+        )
+        if np.isfinite(weights[needed]).all():
+            found[str(name)] = _standing(weights[None], setting.own)[0]
+    return found
 
 
 def _listed(opens: Floats, own: Bools, weights: Floats, decided: Bools) -> Bools:

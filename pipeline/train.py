@@ -15,9 +15,9 @@ from threadpoolctl import threadpool_limits
 
 from features import splits
 from models.decode import Forecast
-from pipeline import contenders, lift, trained, universe, walkforward
+from pipeline import contenders, importance, lift, trained, universe, walkforward, widths
 from pipeline.config import Config
-from pipeline.evidence import ledger, race
+from pipeline.evidence import ledger, portfolio_risk, race
 from pipeline.evidence.ledger import Trial
 from pipeline.registry import Registry
 from pipeline.store import Lake
@@ -67,13 +67,18 @@ def _run(config: Config, progress: Progress, kind: str) -> Summary:
     work, fits = registry.run_dir(run_id) / "work", contenders.fits(config, folds)
     raced = contenders.race(data, folds, config, fitted, muted, work, lambda n: progress("racing", n, fits))
     progress("weighing the evidence", 0, 1)
-    evidence = _evidence(config, data, raced.forecasts) | {"text_ablation": lift.card(config, lake, data, text)}
+    resampling = walkforward.resampling(config)
+    uncalibrated = raced.forecasts[CANDIDATE]
+    raced.forecasts[CANDIDATE], held = widths.calibrated(uncalibrated, data, folds, config.models.widths, resampling)
+    evidence = _evidence(config, data, raced.forecasts, fitted)
+    evidence |= {"text_ablation": lift.card(config, lake, data, text), "widths": held}
     progress("weighing the evidence", 1, 1)
     live = walkforward.fit_folds(data, [live_fold], settings, muted=muted)[0]
     training = _training(config, lake, registry, run_id, data, folds, evidence, tables)
     training["text"] = lift.record(config, decisions)
     ledger.append(lake, [_trial(config, data, evidence, training, kind)])
-    training["trials"] = ledger.count(lake).trials
+    # A backtest is a trial of a strategy, not of a forecaster.
+    training["trials"] = ledger.count(lake).trials - ledger.count(lake, ledger.SHARPE).trials
     trained.write(registry.run_dir(run_id) / "networks", data, [*fitted, live], raced.ewma, training["status"])
     registry.write_json(run_id, "choices.json", raced.choices)
     registry.write_json(run_id, "evidence.json", evidence)
@@ -129,12 +134,26 @@ def _decisions(
     return lift.decide(data, folds, text, walkforward.resampling(config))
 
 
-def _evidence(config: Config, data: Dataset, forecasts: dict[str, Forecast]) -> dict[str, Any]:
+def _evidence(
+    config: Config, data: Dataset, forecasts: dict[str, Forecast], fitted: list[FittedFold]
+) -> dict[str, Any]:
     tickers = [str(ticker) for ticker in data.panel.tickers]
     vol = data.panel.vol.astype(np.float64)
     found = race.judge(
         forecasts, data.log_return, data.rv, vol, tickers, data.horizons, CANDIDATE, walkforward.resampling(config)
     )
+    tested = [importance.of_student(data, each) for each in fitted]
+    found["importance"] = {
+        "model": CANDIDATE,
+        "against": "ewma",
+        **importance.importance(data, tested, forecasts["ewma"], walkforward.resampling(config)),
+    }
+    if 1 in data.horizons:
+        sigmas = {model: forecasts[model].sigma for model in (CANDIDATE, "ewma")}
+        next_session = data.log_return[..., data.horizons.index(1)]
+        found["portfolio"] = portfolio_risk.judge(
+            sigmas, next_session, data.returns, vol, data.horizons, walkforward.resampling(config)
+        )
     judged = np.isfinite(forecasts[CANDIDATE].sigma[..., 0]) & np.isfinite(data.log_return[..., 0])
     sessions = data.panel.sessions[judged.any(0)]
     return found | {"first": str(sessions[0]), "last": str(sessions[-1]), "tickers": tickers}

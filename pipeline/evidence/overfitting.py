@@ -24,6 +24,7 @@ class Deflated:
 
     Attributes:
         sharpe: of the chosen strategy, a session. trials: how many were tried.
+        deviation: taken among the trials' Sharpe ratios.
         benchmark: the largest Sharpe ratio to be expected of that many without any skill.
         probability: that the true one exceeds the benchmark (deflated Sharpe ratio).
         probabilistic: that it exceeds zero, as if nothing else had been tried.
@@ -32,6 +33,7 @@ class Deflated:
 
     sharpe: float
     trials: int
+    deviation: float
     benchmark: float
     probability: float
     probabilistic: float
@@ -105,8 +107,9 @@ def deflated_sharpe(
         returns: (T,) simple returns a session, NaN = none.
         trials: how many were tried, by the ledger (`ledger.count(lake).trials`). Correlated trials count in full: the
             result errs to the safe side.
-        sharpes: (n,) Sharpe ratios a session of the trials, if they were recorded; without at least two, their
-            variance without skill, 1 / (T - 1), is used.
+        sharpes: (n,) Sharpe ratios a session of the trials, if they were recorded. Their variance counts where it is
+            above that of independent trials without skill, 1 / (T - 1): trials that are nearly the same strategy hardly
+            differ, and with so small a variance their number would count for nothing.
         confidence: of the verdict. min_sessions: with fewer returns there is none.
 
     Raises:
@@ -117,13 +120,15 @@ def deflated_sharpe(
         raise ValueError(f"{len(r)} returns that do not move have no Sharpe ratio")
     sharpe = float(r.mean() / r.std(ddof=1))
     known = np.array([]) if sharpes is None else sharpes[np.isfinite(sharpes)]
-    deviation = float(known.std(ddof=1)) if len(known) > 1 else 1 / np.sqrt(len(r) - 1)
+    without_skill = 1 / np.sqrt(len(r) - 1)
+    deviation = float(max(known.std(ddof=1), without_skill) if len(known) > 1 else without_skill)
     benchmark = expected_maximum(trials, deviation)
     moments = len(r), float(skew(r)), float(kurtosis(r, fisher=False))
     probability = probabilistic_sharpe(sharpe, benchmark, *moments)
     verdict = "shown" if probability >= confidence else "not shown"
     verdict = "too few sessions" if len(r) < min_sessions else verdict
-    return Deflated(sharpe, trials, benchmark, probability, probabilistic_sharpe(sharpe, 0.0, *moments), verdict)
+    alone = probabilistic_sharpe(sharpe, 0.0, *moments)
+    return Deflated(sharpe, trials, deviation, benchmark, probability, alone, verdict)
 
 
 def backtest_overfitting(returns: Array, blocks: int = 16) -> Overfitting:

@@ -32,6 +32,11 @@ def log_returns(wealth: Floats) -> Floats:
         return np.diff(logs, axis=-1, prepend=np.nan)
 
 
+def simple_returns(wealth: Floats) -> Floats:
+    """(..., T) simple return since the session before, NaN on the first; -1 at ruin."""
+    return np.asarray(np.expm1(log_returns(wealth)))
+
+
 def annual_return(wealth: Floats) -> Floats:
     """(...) growth a year as a fraction: exp(252 x mean log return) - 1."""
     growth: Floats = np.expm1(SESSIONS_PER_YEAR * _mean(log_returns(wealth)))
@@ -48,7 +53,7 @@ def annual_volatility(wealth: Floats) -> Floats:
 
 def sharpe(wealth: Floats) -> Floats:
     """(...) mean over standard deviation of simple returns, times sqrt(252); NaN where nothing moves."""
-    r = np.expm1(log_returns(wealth))
+    r = simple_returns(wealth)
     mean = _mean(r)
     return _ratio(mean, _mean((r - mean[..., None]) ** 2))
 
@@ -93,7 +98,7 @@ class SharpeDraws:
         confidence: float,
         seed: int,
     ) -> None:
-        r = np.expm1(log_returns(wealth)).T[1:]  # (T-1, C)
+        r = simple_returns(wealth).T[1:]  # (T-1, C)
         lived = np.isfinite(r)
         r = np.where(lived, r, 0.0)
         T, C = r.shape

@@ -14,6 +14,7 @@ from pipeline.reporting.formats import (
     fraction,
     interval,
     known,
+    listed,
     number,
     percent,
 )
@@ -46,12 +47,31 @@ def strategy_table(inputs: Inputs) -> Table:
     )
     if inputs.backtest.get("breakeven_definition"):
         caption += f" Break-even: {inputs.backtest['breakeven_definition'].replace('null', 'a dash')}."
-    return Table(
-        caption,
-        ("Strategy", *_HEAD),
-        tuple((label(inputs, r["strategy"]), *_cells(r)) for r in rows),
-        strong=(0,),
-    )
+    luck = inputs.backtest.get("luck")
+    head: tuple[str, ...] = ("Strategy", *_HEAD)
+    cells: list[tuple[str, ...]] = [(label(inputs, r["strategy"]), *_cells(r)) for r in rows]
+    if luck:
+        caption += f" {luck['meaning']} {luck_sentence(luck)}"
+        head += ("Deflated", "Gain, deflated")
+        cells = [(*row, *_deflated(luck, r["strategy"])) for row, r in zip(cells, rows, strict=True)]
+    return Table(caption, head, tuple(cells), strong=(0,))
+
+
+def luck_sentence(luck: dict[str, Any]) -> str:
+    """What was counted, the spread of the trials that was assumed, and the backtest's own sentence."""
+    kinds = {"cli": "trained by hand", "flow": "trained by the flow", "tune": "tried by a search"}
+    counted = [f"{number(n, 0)} {kinds[kind]}" for kind, n in luck["forecaster_trials"].items()]
+    counted += [f"{number(luck['further_rules'], 0)} by another rule of the backtest"] if luck["further_rules"] else []
+    own = next((row["sharpe"] for row in luck["strategies"] if row["sharpe"]), None)
+    spread = f"; their Sharpe ratios are taken to spread as those of {own['deviation_of']} do" if own else ""
+    return f"Trials in the ledger: {listed(counted)}{spread}. {luck['sentence']}"
+
+
+def _deflated(luck: dict[str, Any], strategy: str) -> tuple[str, str]:
+    """The chances that the Sharpe ratio, and the gain over constant exposure, are more than luck."""
+    row: dict[str, Any] = next((each for each in luck["strategies"] if each["strategy"] == strategy), {})
+    sharpe, gain = (fraction((row.get(part) or {}).get("probability"), 0) for part in ("sharpe", "gain"))
+    return sharpe, gain
 
 
 def ticker_table(inputs: Inputs) -> Table | None:

@@ -159,7 +159,8 @@ def test_the_summary_reads_and_parses(done):
     _, _, summary = done
     assert summary.lines[0].startswith("backtest of int8: 2008-01-02 to 2010-06-30, fills at the next open")
     assert summary.lines[0].endswith("3 bps a side")
-    assert len(summary.lines) == 6
+    assert len(summary.lines) == 7
+    assert summary.lines[-1] == summary.figures["luck"]["sentence"]
     assert json.loads(summary.to_json())["figures"]["run_id"] == RUN
 
 

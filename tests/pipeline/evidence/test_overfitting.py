@@ -54,6 +54,17 @@ def test_the_best_of_many_is_deflated() -> None:
     assert deflated <= binom.interval(0.999, 150, 0.05)[1]
 
 
+def test_trials_that_hardly_differ_do_not_count_for_nothing() -> None:
+    returns = np.random.default_rng(6).normal(0.0005, 0.01, 401)
+    alike = overfitting.deflated_sharpe(returns, 50, np.array([0.05, 0.0501, 0.0502]))
+    assert alike == overfitting.deflated_sharpe(returns, 50)
+    assert alike.deviation == 1 / 20
+    apart = overfitting.deflated_sharpe(returns, 50, np.array([-0.2, 0.0, 0.2]))
+    assert apart.deviation == pytest.approx(0.2)
+    assert apart.benchmark == pytest.approx(4 * alike.benchmark)
+    assert apart.probability < alike.probability
+
+
 def test_verdicts_and_errors() -> None:
     good = np.random.default_rng(3).normal(0.002, 0.01, 1000)
     assert overfitting.deflated_sharpe(good, 5).verdict == "shown"

@@ -27,6 +27,7 @@ def test_a_steady_growth_by_hand():
 def test_up_and_down_by_hand():
     wealth = np.array([1.0, 1.1, 0.99, 1.089, 0.9801])
     r = np.array([0.1, -0.1, 0.1, -0.1])
+    np.testing.assert_allclose(performance.simple_returns(wealth), [NAN, *r])
     assert performance.annual_return(wealth) == pytest.approx(np.exp(252 / 4 * np.log(0.9801)) - 1)
     assert performance.annual_volatility(wealth) == pytest.approx(np.log1p(r).std() * np.sqrt(252))
     assert performance.sharpe(wealth) == pytest.approx(0, abs=1e-9)

@@ -134,13 +134,13 @@ def _finding(inputs: Inputs, first: dict[str, Any]) -> str:
 
 
 def _found(inputs: Inputs) -> dict[str, Any]:
-    found: dict[str, Any] = inputs.evidence.get("importance") or {}
+    found: dict[str, Any] = inputs.evidence["importance"]
     return found
 
 
 def _ranked(inputs: Inputs) -> list[dict[str, Any]]:
     """The rows of the mean of the horizons, most important first."""
-    rows = [row for row in _found(inputs).get("rows", []) if row["horizon"] is None and known(row["lost"])]
+    rows = [row for row in _found(inputs)["rows"] if row["horizon"] is None and known(row["lost"])]
     return sorted(rows, key=lambda row: (-row["lost"], row["family"]))
 
 

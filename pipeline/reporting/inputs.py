@@ -63,6 +63,8 @@ _REQUIRED = {
             "direction",
             "reliability",
             "text_ablation",
+            "widths",
+            "importance",
         ),
     ),
     "equality.json": ("tradewind compress", ("outputs", "passed")),

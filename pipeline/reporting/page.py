@@ -14,6 +14,7 @@ from pipeline.reporting import (
     direction,
     equality,
     forecast,
+    importance,
     provenance,
     quality,
     race,
@@ -50,6 +51,7 @@ def render(inputs: Inputs, progress: Progress) -> str:
     steps: list[Callable[[], Section]] = [
         lambda: _strategy(inputs),
         lambda: _race(inputs),
+        lambda: _importance(inputs),
         lambda: _calibration(inputs, rows),
         lambda: _value_at_risk(inputs, rows),
         lambda: _equality(inputs),
@@ -81,6 +83,18 @@ def render(inputs: Inputs, progress: Progress) -> str:
     )
 
 
+def _importance(inputs: Inputs) -> Section:
+    chart, table = importance.importance_chart(inputs), importance.importance_table(inputs)
+    return Section(
+        "importance",
+        "What the forecast rests on",
+        "Importance",
+        lead=importance.sentences(inputs),
+        charts=(chart,) if chart else (),
+        folded=(("Every family at every horizon", table),) if table else (),
+    )
+
+
 def _strategy(inputs: Inputs) -> Section:
     per_ticker = strategy.ticker_table(inputs)
     return Section(
@@ -90,6 +104,7 @@ def _strategy(inputs: Inputs) -> Section:
         lead=(
             "Each ticker is held in the weight at which its forecast volatility meets the target. Beside it: "
             "the same with trailing EWMA, a constant exposure of equal volatility, and buying and holding.",
+            *([inputs.evidence["portfolio"]["sentence"]] if "portfolio" in inputs.evidence else []),
         ),
         charts=tuple(strategy_charts.strategy_charts(inputs)),
         tables=(strategy.strategy_table(inputs),),
@@ -103,6 +118,7 @@ def _calibration(inputs: Inputs, rows: pd.DataFrame) -> Section:
         "calibration",
         "Do the bands hold what they promise?",
         "Calibration",
+        lead=(str(inputs.evidence["widths"]["sentence"]),),
         charts=tuple(drawn),
         folded=(("Every quantile", table), ("The 80% band of every model", forecast.volatile_table(inputs))),
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from tests.pipeline.report_importance import IMPORTANCE
 from tests.pipeline.report_race import (
     BASELINES,
     BEST,
@@ -115,6 +116,8 @@ def evidence(status: str, sessions: pd.DatetimeIndex) -> dict[str, Any]:
             "rows": direction_rows(),
             "gains": direction_gains(),
         },
+        "widths": {"method": "pooled", "sentence": "The 80 % band is as fitted: pooled widths."},
+        "importance": IMPORTANCE,
         "text_ablation": {
             "sentence": "Text saves +0.01 % [-0.05, +0.07] of the scale forecast's pinball loss: no difference shown.",
             "first": "2015-01-02",

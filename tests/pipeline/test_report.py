@@ -69,7 +69,7 @@ def test_the_verdict_comes_first_and_the_summary_says_the_same(made: tuple[Confi
 def test_every_part_is_there(made: tuple[Config, str]) -> None:
     page = made[1]
     anchors = re.findall(r'<section id="(\w+)"', page)
-    assert anchors == ["risk", "race", "calibration", "var", "int8", "direction", "made"]
+    assert anchors == ["risk", "race", "importance", "calibration", "var", "int8", "direction", "made"]
     charts = re.findall(r'<figure class="chart" id="([\w-]+)"', page)
     names = [
         "wealth",
@@ -79,6 +79,7 @@ def test_every_part_is_there(made: tuple[Config, str]) -> None:
         "ranges",
         "race",
         "forest",
+        "importance",
         "fan",
         "coverage",
         "pit",

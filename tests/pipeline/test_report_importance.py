@@ -10,30 +10,7 @@ import pytest
 
 from pipeline.reporting import importance, inputs
 from tests.pipeline.report_fixture import build
-
-
-def row(family: str, horizon: int | None, lost: float, half: float | None) -> dict[str, Any]:
-    low, high = (None, None) if half is None else (lost - half, lost + half)
-    return {"family": family, "horizon": horizon, "lost": lost, "low": low, "high": high, "spread": 0.013}
-
-
-FOUND = {
-    "model": "student",
-    "against": "ewma",
-    "families": {"returns": ["ret_1"], "volatility": ["log_vol", "vol_5"], "own": ["<b>mine</b>"]},
-    "gains": [
-        {"horizon": 1, "gain_percent": 0.8, "low": 0.2, "high": 1.4},
-        {"horizon": 5, "gain_percent": 1.0, "low": 0.1, "high": 1.9},
-    ],
-    "rows": [
-        *(row("returns", h, -0.01, 0.05) for h in (None, 1, 5)),
-        *(row("volatility", h, 0.51, 0.2) for h in (None, 1, 5)),
-        *(row("own", h, 0.07, None) for h in (None, 1, 5)),
-    ],
-    "over": "both",
-    "permutations": 3,
-    "block_sessions": 21,
-}
+from tests.pipeline.report_importance import IMPORTANCE, row
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +19,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> inputs.Inputs:
 
 
 def held(bare: inputs.Inputs, **changes: Any) -> inputs.Inputs:
-    return replace(bare, evidence={**bare.evidence, "importance": {**FOUND, **changes}})
+    return replace(bare, evidence={**bare.evidence, "importance": {**IMPORTANCE, **changes}})
 
 
 def test_the_family_that_carries_most_is_named(bare: inputs.Inputs) -> None:
@@ -86,7 +63,7 @@ def test_the_table_holds_every_horizon(bare: inputs.Inputs) -> None:
 
 
 def test_no_family_is_praised_when_none_stands_out(bare: inputs.Inputs) -> None:
-    rows = [row(family, h, 0.01, 0.3) for family in FOUND["families"] for h in (None, 1, 5)]
+    rows = [row(family, h, 0.01, 0.3) for family in IMPORTANCE["families"] for h in (None, 1, 5)]
     weak = held(bare, rows=rows)
     expected = "No family of features alone carries a part of the gain that can be told from zero."
     assert importance.sentences(weak)[0] == expected
@@ -96,16 +73,17 @@ def test_no_family_is_praised_when_none_stands_out(bare: inputs.Inputs) -> None:
 
 
 def test_a_large_loss_without_an_interval_is_no_finding(bare: inputs.Inputs) -> None:
-    rows = [*(r for r in FOUND["rows"] if r["family"] != "own"), *(row("own", h, 0.9, None) for h in (None, 1, 5))]
+    rows = [*(r for r in IMPORTANCE["rows"] if r["family"] != "own"), *(row("own", h, 0.9, None) for h in (None, 1, 5))]
     chart = importance.importance_chart(held(bare, rows=rows))
     assert chart is not None
     assert chart.title.startswith("Volatility features carry most")
 
 
-def test_a_run_without_the_measure_has_no_section(bare: inputs.Inputs) -> None:
-    assert importance.sentences(bare) == ()
-    assert importance.importance_chart(bare) is None
-    assert importance.importance_table(bare) is None
+def test_a_run_without_families_says_nothing(bare: inputs.Inputs) -> None:
+    none = held(bare, rows=[])
+    assert importance.sentences(none) == ()
+    assert importance.importance_chart(none) is None
+    assert importance.importance_table(none) is None
 
 
 def test_unknown_figures_are_left_out(bare: inputs.Inputs) -> None:

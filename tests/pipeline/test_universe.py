@@ -11,8 +11,8 @@ import pytest
 from features.calendars import calendar_sessions
 from pipeline import universe, walkforward
 from pipeline.config import Config, Target
-from pipeline.config_models import BASELINES, NAIVE_DIRECTIONS
 from pipeline.config import Universe as Section
+from pipeline.config_models import BASELINES, NAIVE_DIRECTIONS
 from pipeline.errors import DataError
 from pipeline.registry import Registry
 from pipeline.store import Lake

@@ -54,6 +54,8 @@ def trailing(z: Float64, relative_variance: Float64, known_after: tuple[int, ...
             window = slice(max(0, end - TRAILING_SESSIONS), end)
             seen = z[:, window, at]
             seen = seen[np.isfinite(seen)]
+            if not len(seen):
+                continue
             quantiles[t, at] = np.quantile(seen, QUANTILES)
             sigma[t, at] = np.sqrt(np.nanmean(relative_variance[:, window, at]))
             p_up[t, at] = np.mean(seen > 0)

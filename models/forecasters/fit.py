@@ -249,8 +249,11 @@ class _Run:
 
     def _validation_loss(self) -> float:
         assert self.validation is not None
-        value = evaluate(self.body, self.data, self.validation, self.config.location_penalty)
-        return self.ranks.gathered(value)[0]  # one verdict for all, to the last bit
+        found = evaluate(self.body, self.data, self.validation, self.config.location_penalty)
+        value = self.ranks.gathered(found)[0]  # one verdict for all, to the last bit
+        if not math.isfinite(value):
+            raise FloatingPointError(f"validation loss is {value} after epoch {self.epoch}; lower the learning rate")
+        return value
 
     def _save(self) -> None:
         if self.checkpoint is None:

@@ -75,9 +75,13 @@ def fit_student(
         relative_variance: (N, T, H) realised variance over squared volatility, NaN where z is.
         slices: where to fit, to validate, and where training ends.
         config: sizes, candidates, seed.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+        ValueError: a horizon has no known target, or every feature is constant in training.
     """
     alpha, skip, shape = _choose_alpha(x, z, slices, config)
-    body_at = _body_features(skip, config.body_features)
+    body_at = _body_features(skip, x[:, : slices.train_end], config.body_features)
     has_body = any(weight > 0 for weight in config.body_weights)
     epochs, weight = _fit_body(x, z, skip, shape, body_at, slices, config) if has_body else (0, 0.0)
     final_skip, shape, rows = _skip_and_shape(x, z, slices.train_end, alpha, config.half_life)
@@ -176,10 +180,14 @@ def _supervision(
     )
 
 
-def _body_features(skip: ScaleSkip, most: int) -> npt.NDArray[np.int64]:
-    """The features the convolution reads: those with the largest skip weights summed over horizons."""
-    strength = np.abs(skip.weight).sum(1)
-    chosen = np.argsort(-strength, kind="stable")[:most]
+def _body_features(skip: ScaleSkip, x: Float32, most: int) -> npt.NDArray[np.int64]:
+    """The features the convolution reads: those with the largest skip weights summed over horizons, of those that move
+    in training. What never moved has random weights in a body, which a later value would meet."""
+    moving = np.flatnonzero((x != x[:1, :1]).any((0, 1)))
+    if not len(moving):
+        raise ValueError(f"all {x.shape[2]} features are constant in training: there is nothing to learn from")
+    strength = np.abs(skip.weight).sum(1)[moving]
+    chosen = moving[np.argsort(-strength, kind="stable")[:most]]
     return np.sort(chosen).astype(np.int64)
 
 

@@ -28,6 +28,7 @@ class NumpyGraph:
     """One graph, window or panel.
 
     Attributes:
+        constants: the file's, by name.
         layers: the three integer layers; () where the graph's body is float.
 
     Raises:
@@ -36,6 +37,7 @@ class NumpyGraph:
 
     def __init__(self, path: Path) -> None:
         constants, kinds = onnx_file.read(path)
+        self.constants = constants
         self._is_panel = "Conv" in kinds
         try:
             self.layers = _integer_layers(constants) if "w_0_q" in constants else ()

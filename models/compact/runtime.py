@@ -68,7 +68,7 @@ class Scorer:
         if last is None:
             last = x[:, -1]
         _check_shape("last sessions", last, (len(x), len(self.bundle.feature_names)))
-        out = self._blank(x.shape[:1])
+        out = self._empty(x.shape[:1])
 
         def score(rows: slice) -> None:
             _fill(out, rows, self._decode(self._outputs("window", x[rows], last[rows]), vol[rows]))
@@ -96,7 +96,9 @@ class Scorer:
         if last is None:
             last = x[:, FIELD - 1 :]
         _check_shape("last sessions", last, (n, t - FIELD + 1, len(self.bundle.feature_names)))
-        out = self._blank((n, t))
+        out = self._empty((n, t))
+        for values in out:
+            values[:, : FIELD - 1] = np.nan
 
         def score(rows: slice) -> None:
             found = self._decode(self._outputs("panel", x[rows], last[rows]), vol[rows, FIELD - 1 :])
@@ -146,9 +148,10 @@ class Scorer:
         b = self.bundle
         return decode(y, vol, b.horizons, b.residual_shape, b.sigma_factor)
 
-    def _blank(self, axes: tuple[int, ...]) -> Forecast:
+    def _empty(self, axes: tuple[int, ...]) -> Forecast:
+        """Not yet written: the threads that fill it are the first to touch its memory."""
         cells = (*axes, len(self.bundle.horizons))
-        return Forecast(np.full(cells, np.nan), np.full((*cells, len(QUANTILES)), np.nan), np.full(cells, np.nan))
+        return Forecast(np.empty(cells), np.empty((*cells, len(QUANTILES))), np.empty(cells))
 
     def _outputs(self, shape: str, x: npt.NDArray[Any], last: Float32) -> Float32:
         """Raw features or codes through the graph for them."""

@@ -335,15 +335,32 @@ def test_a_command_that_needs_more_says_what_to_install(bundle: Bundle, rows: pd
     assert "Traceback" not in done.stderr
 
 
+def copied_into_the_image() -> list[str]:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    copies = [line.split()[1:-1] for line in lines if line.startswith("COPY ") and "--from" not in line]
+    return [name for names in copies for name in names]
+
+
+def test_the_image_copies_what_is_there_and_what_its_context_lets_through() -> None:
+    names = copied_into_the_image()
+    assert all((ROOT / name).exists() for name in names)
+    allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    assert sorted(names) == sorted(allowed)
+    install = next(line for line in (ROOT / "Dockerfile").read_text().splitlines() if "pip install" in line)
+    assert install.endswith("-c constraints.txt .")  # the base, no extra
+
+
 @pytest.mark.slow
 def test_a_base_install_scores(bundle: Bundle, rows: pd.DataFrame, tmp_path: Path) -> None:
-    """Nothing but `pip install tradewind` in an environment of its own, then the installed command."""
+    """The recipe of the image, without the image: its sources alone, into an environment of their own."""
     sources = tmp_path / "sources"
+    sources.mkdir()
     kept = shutil.ignore_patterns("__pycache__")
-    for name in ("features", "models", "pipeline", "flows", "data"):
-        shutil.copytree(ROOT / name, sources / name, ignore=kept)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, sources / name)
+    for name in copied_into_the_image():
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, sources / name, ignore=kept)
+        else:
+            shutil.copy(ROOT / name, sources / name)
     venv.create(tmp_path / "venv", with_pip=True)
     binaries = tmp_path / "venv" / "bin"
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
@@ -353,7 +370,7 @@ def test_a_base_install_scores(bundle: Bundle, rows: pd.DataFrame, tmp_path: Pat
         assert done.returncode == 0, done.stdout + done.stderr
         return done
 
-    call(str(binaries / "python"), "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt"), str(sources))
+    call(str(binaries / "python"), "-m", "pip", "install", "-q", "-c", str(sources / "constraints.txt"), str(sources))
     probe = f"import importlib.util as u; print([n for n in {HEAVY!r} if u.find_spec(n)])"
     assert call(str(binaries / "python"), "-c", probe).stdout.strip() == "[]"
     out = tmp_path / "out.csv"

@@ -68,12 +68,12 @@ def manifest() -> dict[str, Any]:
     }
 
 
-def write(directory: Path, **changes: Any) -> Bundle:
+def write(directory: Path, student: Network | None = None, **changes: Any) -> Bundle:
     """Write the files and seal them; `changes` replaces keys of the manifest."""
     directory.mkdir(parents=True)
     sealed = manifest() | changes
     scaler = bundles.Bundle(directory, sealed).scaler
-    quantized = quantize(network(), scaler.transform(raw(1, 4, 300)))
+    quantized = quantize(student or network(), scaler.transform(raw(1, 4, 300)))
     for coded, twin in ((False, ""), (True, "_u8")):
         export.save(export.window_graph(quantized, coded), directory / f"window{twin}.onnx")
         export.save(export.panel_graph(quantized, coded), directory / f"panel{twin}.onnx")

@@ -242,3 +242,10 @@ def test_nothing_unfinished_is_sealed(copy: Path, name: str) -> None:
     (copy / name).unlink()
     with pytest.raises(BundleError, match=rf"cannot be sealed: {re.escape(name)} has not been written"):
         seal(copy, small.manifest())
+
+
+def test_the_documented_schema_is_the_schema(sealed: Path) -> None:
+    text = (HERE.parents[2] / "BUNDLE.md").read_text()
+    assert f"This page is its schema, {SCHEMA_VERSION}." in text
+    for name in (*FILES, *TWINS, MANIFEST, *load(sealed).manifest):
+        assert f"`{name}`" in text, name

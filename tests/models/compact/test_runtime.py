@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from models.compact.network import FIELD
 from models.compact.numpy_graph import NumpyGraph
 from models.compact.onnx_graph import OnnxGraph
 from models.compact.runtime import Runtime, Scorer, target_weights
-from models.decode import Forecast
+from models.decode import Forecast, decode
 from tests.models.compact import bundle_fixture as small
 
 HORIZONS = small.HORIZONS
@@ -230,6 +231,27 @@ def test_codes_and_last_sessions_belong_together(
 ) -> None:
     with pytest.raises(BundleError, match=message):
         scorer.window(x, np.ones(2, np.float32), last)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "numpy"])
+@pytest.mark.parametrize("with_skip", [True, False])
+def test_the_skip_alone_and_the_baseline_are_bundles_too(
+    tmp_path: Path, x: np.ndarray, vol: np.ndarray, runtime: Runtime, with_skip: bool
+) -> None:
+    """The same schema and runtime: the ridge on the last session's features, and a constant; no convolution."""
+    whole = small.network()
+    silent = {"head_weight": np.zeros_like(whole.head_weight), "head_bias": np.zeros_like(whole.head_bias)}
+    for name in ("conv_weight", "conv_bias"):
+        silent[name] = tuple(np.zeros_like(part) for part in getattr(whole, name))
+    if not with_skip:
+        silent["skip_weight"] = np.zeros_like(whole.skip_weight)
+    student = replace(whole, **silent)
+    held = Scorer(small.write(tmp_path / "v1", student), runtime=runtime)
+    assert held.self_check() <= 1e-5
+    found, b = held.panel(x, vol), held.bundle
+    last = b.scaler.transform(x) @ student.skip_weight + student.skip_bias  # (N, T, H * 4)
+    expected = decode(last.reshape(*vol.shape, -1, 4), vol, b.horizons, b.residual_shape, b.sigma_factor)
+    close(Forecast(*(part[:, FIELD - 1 :] for part in found)), Forecast(*(part[:, FIELD - 1 :] for part in expected)))
 
 
 # -- proof before use -----------------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 
 from models.decode import Forecast, decode
 from models.forecasters.calibration import (
-    FREER,
     check,
     gain,
     logit_above_zero,
@@ -34,12 +33,15 @@ Float64 = npt.NDArray[np.float64]
 Choice = tuple[int, float]
 """Number of trees, and their weight."""
 
+CLEARLY = 3.0
+"""Standard errors by which a location must win on validation: the best of dozens wins by luck more often than one."""
+
 
 @dataclass(frozen=True)
 class BoostingConfig:
     """Attributes:
     alphas: ridge penalties of the skip, tried on validation. weights: of the trees on top of it.
-    location_weights: of the trees of the location, tried on validation; the best must win by two standard errors.
+    location_weights: of the trees of the location, tried on validation; the best must win by three standard errors.
         (): no location is tried.
     iterations: most trees; every `step`th number is tried on validation, jointly with the weight.
     leaves, leaf_rows, learning_rate, l2, bins: see scikit-learn's HistGradientBoostingRegressor.
@@ -50,10 +52,10 @@ class BoostingConfig:
     alphas: tuple[float, ...] = (300.0, 3000.0, 30000.0)
     weights: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
     location_weights: tuple[float, ...] = (0.25, 0.5, 1.0)
-    iterations: int = 150
+    iterations: int = 200
     step: int = 10
-    leaves: int = 8
-    leaf_rows: int = 300
+    leaves: int = 16
+    leaf_rows: int = 1000
     learning_rate: float = 0.05
     l2: float = 10.0
     bins: int = 63
@@ -192,7 +194,7 @@ class _Fit:
         tried = self._tried(trees, (0.0, *self.config.location_weights), scaled, slice(0, 1))
         choice, _, before, after = self._best(tried, foundation.shape)
         value, error = gain(before, after, max(self.training.horizons))
-        return choice if value > FREER * error else (0, 0.0)
+        return choice if value > CLEARLY * error else (0, 0.0)
 
     def _best(
         self, tried: Iterator[tuple[Choice, Float64]], shape: Float64

@@ -18,9 +18,6 @@ from models.forecasters.interface import Inputs, Training
 
 Float64 = npt.NDArray[np.float64]
 
-FREER = 2.0
-"""Standard errors by which a location must win on validation: directions are mostly noise."""
-
 RETURN_CLIP = 0.5
 """Log returns beyond it count as much: the EWMA volatility clips alike."""
 

@@ -15,7 +15,6 @@ from sklearn.linear_model import enet_path
 
 from models.decode import Forecast, decode
 from models.forecasters.calibration import (
-    FREER,
     check,
     gain,
     logit_above_zero,
@@ -29,6 +28,9 @@ from models.forecasters.interface import Float32, Inputs, Training
 from models.forecasters.scale import Z_FLOOR, ScaleSkip, fit_scale_skip
 
 Float64 = npt.NDArray[np.float64]
+
+FREER = 2.0
+"""Standard errors by which a location must win on validation: directions are mostly noise."""
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from threadpoolctl import threadpool_limits
 
 from features import splits
 from models.decode import Forecast
-from pipeline import contenders, importance, lift, trained, universe, walkforward, widths
+from pipeline import contenders, exclusions, importance, lift, trained, universe, walkforward, widths
 from pipeline.config import Config
+from pipeline.errors import DataError
 from pipeline.evidence import ledger, portfolio_risk, race
 from pipeline.evidence.ledger import Trial
 from pipeline.registry import Registry
@@ -26,6 +27,7 @@ from pipeline.walkforward import Dataset, FittedFold
 
 CANDIDATE = "student"
 """What is at the gate, and ships where it passes: the one model that becomes an int8 bundle."""
+STILL = "no session with a volatility: too few bars, or a price that never moves"
 _RELEVANT: dict[str, Any] = {
     **dict.fromkeys(("target", "splits", "models", "compress", "evidence"), True),
     "sentiment": {"require_lift"},
@@ -42,7 +44,8 @@ def run(config: Config, progress: Progress = silent, kind: str = "cli") -> Summa
         kind: who started it, for the trial ledger: cli, flow or tune.
 
     Raises:
-        TooLittleHistoryError: no test year has enough training sessions before it.
+        TooLittleHistoryError: no test year has enough training sessions before it, or no outcome of a horizon is known.
+        DataError: prices never move, a model cannot be fitted or its loss is not finite; or no cell is forecast by all.
         StoreError: there are no features yet.
     """
     torch.set_num_threads(config.models.threads)
@@ -55,6 +58,7 @@ def _run(config: Config, progress: Progress, kind: str) -> Summary:
     tables = walkforward.table_versions(lake)
     data = walkforward.read(lake, config)
     folds = walkforward.folds(data, config)
+    exclusions.check_outcomes(data, folds)
     run_id = _run_id(config, data)
     settings = walkforward.student_config(config)
     live_fold = walkforward.live_fold(data, config)
@@ -76,6 +80,7 @@ def _run(config: Config, progress: Progress, kind: str) -> Summary:
     live = walkforward.fit_folds(data, [live_fold], settings, muted=muted)[0]
     training = _training(config, lake, registry, run_id, data, folds, evidence, tables)
     training["text"] = lift.record(config, decisions)
+    training["exclusions"] = exclusions.record(data, folds, raced.choices)
     ledger.append(lake, [_trial(config, data, evidence, training, kind)])
     # A backtest is a trial of a strategy, not of a forecaster.
     training["trials"] = ledger.count(lake).trials - ledger.count(lake, ledger.SHARPE).trials
@@ -139,21 +144,21 @@ def _evidence(
 ) -> dict[str, Any]:
     tickers = [str(ticker) for ticker in data.panel.tickers]
     vol = data.panel.vol.astype(np.float64)
-    found = race.judge(
-        forecasts, data.log_return, data.rv, vol, tickers, data.horizons, CANDIDATE, walkforward.resampling(config)
-    )
+    resampling = walkforward.resampling(config)
+    try:
+        found = race.judge(forecasts, data.log_return, data.rv, vol, tickers, data.horizons, CANDIDATE, resampling)
+    except ValueError as error:
+        raise DataError(f"the race cannot be judged: {error}") from error
     tested = [importance.of_student(data, each) for each in fitted]
     found["importance"] = {
         "model": CANDIDATE,
         "against": "ewma",
-        **importance.importance(data, tested, forecasts["ewma"], walkforward.resampling(config)),
+        **importance.importance(data, tested, forecasts["ewma"], resampling),
     }
     if 1 in data.horizons:
         sigmas = {model: forecasts[model].sigma for model in (CANDIDATE, "ewma")}
         next_session = data.log_return[..., data.horizons.index(1)]
-        found["portfolio"] = portfolio_risk.judge(
-            sigmas, next_session, data.returns, vol, data.horizons, walkforward.resampling(config)
-        )
+        found["portfolio"] = portfolio_risk.judge(sigmas, next_session, data.returns, vol, data.horizons, resampling)
     judged = np.isfinite(forecasts[CANDIDATE].sigma[..., 0]) & np.isfinite(data.log_return[..., 0])
     sessions = data.panel.sessions[judged.any(0)]
     return found | {"first": str(sessions[0]), "last": str(sessions[-1]), "tickers": tickers}
@@ -197,14 +202,15 @@ def _training(
 
 def _universe(config: Config, lake: Lake, data: Dataset) -> dict[str, Any]:
     """Who is in, who is left out and why, and by whose calendar."""
-    used = {str(ticker) for ticker in data.panel.tickers}
+    still = exclusions.never_moving(data)
+    used = {str(ticker) for ticker in data.panel.tickers} - set(still)
     counts = lake.prices().groupby("ticker")["session"].size()
     spells = universe.members(config)
     known = set(counts.index) if spells is None else set(spells["ticker"])
     return {
         "tickers": sorted(used),
         "left_out": [
-            {"ticker": str(t), "reason": _left_out(int(n), config, t in known)}
+            {"ticker": str(t), "reason": STILL if t in still else _left_out(int(n), config, t in known)}
             for t, n in counts.items()
             if t not in used
         ],
@@ -239,6 +245,7 @@ def _summary(run_id: str, evidence: dict[str, Any], training: dict[str, Any], fi
     lines.append(evidence["direction"]["sentence"])
     lines += [line for line in (evidence["text_ablation"]["sentence"], training["text"]["sentence"]) if line]
     lines.append(f"trial {training['trials']:,} of the ledger: so many configurations were judged on these tables")
+    lines += training["exclusions"]["sentences"]
     lines.append(universe.sentence(training["universe"]))
     kept = {key: training[key] for key in ("status", "folds", "universe", "text")}
     figures = {"run_id": run_id, "gate": gate, **kept}

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +23,24 @@ from models.forecasters.student import FittedStudent, Slices, StudentConfig, fit
 from models.scaling import Scaler
 from pipeline import universe
 from pipeline.config import Config
-from pipeline.errors import StoreError, TooLittleHistoryError
+from pipeline.errors import DataError, StoreError, TooLittleHistoryError
 from pipeline.evidence.significance import Resampling
 from pipeline.store import SOURCES, Lake
 
 Array = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+HALT_BARS = 20
+"""So many bars of a ticker without any move, and its price is nobody's: a quote carried forward, or a halt."""
+
+
+class Halt(NamedTuple):
+    """A ticker whose price stood still: on how many sessions, the first and the last of them."""
+
+    ticker: str
+    sessions: int
+    first: str
+    last: str
 
 
 @dataclass(frozen=True)
@@ -35,7 +49,8 @@ class Dataset:
 
     log_return, rv: (N, T, H), NaN until known; z = log_return / (vol sqrt h); relative_variance = rv / vol^2.
     known_after: by horizon, the steps of the axis after which a label is known (pipeline/universe.py). purge: steps
-    between the last training decision and the first test decision.
+    between the last training decision and the first test decision. halts: where prices stood still; there is no
+    volatility, no return and no outcome on these sessions, so nothing is learnt, forecast or judged.
     """
 
     panel: Panel
@@ -46,6 +61,7 @@ class Dataset:
     relative_variance: Array
     known_after: tuple[int, ...]
     purge: int
+    halts: tuple[Halt, ...] = ()
 
     @property
     def returns(self) -> Array:
@@ -77,22 +93,54 @@ def read(lake: Lake, config: Config) -> Dataset:
     """The features and targets of the lake on the panel's axes.
 
     Raises:
-        DataError: a row lies on a date that is no session of its ticker's calendar.
+        DataError: a row lies on a date that is no session of its ticker's calendar, or no price ever moves.
         StoreError: there are no features yet, or they were written before they held the returns.
     """
     rows = lake.read("features", order_by="ticker, session")
     if "r" not in rows.columns:
         raise StoreError("the table features has no returns yet, column r; write it anew: tradewind features")
     panel = load(rows)
+    still = halted(panel.r)
+    panel = replace(panel, vol=np.where(still, np.nan, panel.vol), r=np.where(still, np.nan, panel.r))
+    if not np.isfinite(panel.vol).any():
+        raise DataError(
+            f"no ticker can be forecast: the prices of {', '.join(map(str, panel.tickers[:10]))} never move for "
+            f"{HALT_BARS} bars or longer; see that the provider delivers prices and not one quote carried forward"
+        )
     rows = lake.read("targets")
     horizons = config.target.horizons
-    log_return, rv = align(panel, rows, "log_return", horizons), align(panel, rows, "rv", horizons)
+    log_return, rv = (
+        np.where(still[..., None], np.nan, align(panel, rows, name, horizons)) for name in ("log_return", "rv")
+    )
     vol = panel.vol[..., None].astype(np.float64)
     z = log_return / (vol * np.sqrt(np.asarray(horizons)))
     held = np.asarray(np.isfinite(panel.x).any(axis=-1).T)
     known_after = universe.known_after(config, panel.tickers.tolist(), pd.DatetimeIndex(panel.sessions), held)
     purge = max(config.purge, *known_after)
-    return Dataset(panel, horizons, log_return, rv, z, rv / vol**2, known_after, purge)
+    return Dataset(panel, horizons, log_return, rv, z, rv / vol**2, known_after, purge, _halts(panel, still))
+
+
+def halted(r: npt.NDArray[np.float32]) -> Bools:
+    """(N, T) True on the bars before which, itself included, the ticker's last `HALT_BARS` returns were all zero.
+
+    Known at each session; bars without a return are passed over.
+
+    Args:
+        r: (N, T) log total returns, NaN where there is none.
+    """
+    held = np.isfinite(r)
+    count = held.cumsum(axis=1)
+    moved = np.maximum.accumulate(np.where(held & (r != 0), count, 0), axis=1)
+    return np.asarray(held & (count - moved >= HALT_BARS))
+
+
+def _halts(panel: Panel, still: Bools) -> tuple[Halt, ...]:
+    found = []
+    for ticker, row in zip(panel.tickers, still, strict=True):
+        at = np.flatnonzero(row)
+        if len(at):
+            found.append(Halt(str(ticker), len(at), str(panel.sessions[at[0]]), str(panel.sessions[at[-1]])))
+    return tuple(found)
 
 
 def folds(data: Dataset, config: Config) -> list[Fold]:
@@ -174,21 +222,40 @@ def fit_folds(
         muted: fold name -> positions of features that it may not use. It is trained as if they were missing
             everywhere and its weights on them are exactly zero: the list of features stays that of the others,
             and nothing has to be masked when it forecasts.
+
+    Raises:
+        DataError: a training slice cannot support it, or its loss is not finite; fold and reason are named.
     """
     fitted = []
     for done, fold in enumerate(folds):
         progress(done)
-        seen = np.isfinite(data.panel.vol[:, : fold.train_end])
-        scaler = Scaler.fit(data.panel.x[:, : fold.train_end][seen])
-        slices = Slices(fold.fit_end, fold.validation_start, fold.train_end)
-        end, silent = fold.train_end, (muted or {}).get(fold.name, ())
-        x = scaler.transform(data.panel.x[:, :end])
-        x[..., list(silent)] = 0
-        student = fit_student(x, data.z[:, :end], data.relative_variance[:, :end], slices, config)
-        network, skip = deaf(student.network, silent), deaf(student.skip_network, silent)
-        fitted.append(FittedFold(fold, scaler, replace(student, network=network, skip_network=skip), silent))
+        try:
+            fitted.append(_fit_fold(data, fold, config, (muted or {}).get(fold.name, ())))
+        except (ValueError, FloatingPointError) as error:
+            raise DataError(f"the student cannot be fitted for {fold.name}: {error}") from error
     progress(len(folds))
     return fitted
+
+
+def _fit_fold(data: Dataset, fold: Fold, config: StudentConfig, silent: tuple[int, ...]) -> FittedFold:
+    end, slices = fold.train_end, Slices(fold.fit_end, fold.validation_start, fold.train_end)
+    seen = np.isfinite(data.panel.vol[:, :end])
+    if not seen.any():
+        raise ValueError(f"no price moves in its {end} sessions of training; start the splits later")
+    scaler = Scaler.fit(data.panel.x[:, :end][seen])
+    x = scaler.transform(data.panel.x[:, :end])
+    x[..., list(silent)] = 0
+    z = data.z[:, :end]
+    for name, part in {"fit": z[:, : slices.fit_end], "validation": z[:, slices.validation_start :]}.items():
+        for at, horizon in enumerate(data.horizons):
+            if not np.isfinite(part[..., at]).any():
+                raise ValueError(
+                    f"no known target of horizon {horizon} in the {name} slice of {part.shape[1]} sessions; lengthen "
+                    "it or leave the horizon out"
+                )
+    student = fit_student(x, z, data.relative_variance[:, :end], slices, config)
+    network, skip = deaf(student.network, silent), deaf(student.skip_network, silent)
+    return FittedFold(fold, scaler, replace(student, network=network, skip_network=skip), silent)
 
 
 def deaf(network: Network, silent: tuple[int, ...]) -> Network:

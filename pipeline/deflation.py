@@ -29,7 +29,7 @@ MOST_BLOCKS, FEWEST_BLOCKS, BLOCK_SESSIONS = 16, 6, 20
 MEANING = (
     "Deflated: the chance that the true Sharpe ratio is above the best that as many trials without skill would show "
     "(Bailey and Lopez de Prado 2014). Holding the market earns a Sharpe ratio of its own, so only the one of the gain "
-    "over constant exposure speaks of the forecast."
+    "over constant exposure, at the same volatility, speaks of the forecast."
 )
 
 
@@ -101,11 +101,12 @@ def judged(
         counted: the trials. confidence: of the verdicts. year: sessions of one.
     """
     returns = {name: performance.simple_returns(curve) for name, curve in wealth.items()}
+    constant = returns[YARDSTICK]
     rows = [
         {
             "strategy": name,
             "sharpe": _deflated(r, counted, counted.sharpes, confidence, year),
-            "gain": None if name == YARDSTICK else _deflated(r - returns[YARDSTICK], counted, None, confidence, year),
+            "gain": None if name == YARDSTICK else _deflated(_gain(r, constant), counted, None, confidence, year),
         }
         for name, r in returns.items()
     ]
@@ -120,6 +121,12 @@ def judged(
         "models": _overfitting(raced),
     }
     return found | {"sentence": _sentence(found)}
+
+
+def _gain(returns: Floats, yardstick: Floats) -> Floats:
+    """(T,) returns less those of the yardstick, at the yardstick's volatility: more exposure is no gain."""
+    spread = float(np.nanstd(returns))
+    return returns * (float(np.nanstd(yardstick)) / spread if spread > 0 else 1.0) - yardstick
 
 
 def _deflated(

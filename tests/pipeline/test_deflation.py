@@ -103,7 +103,9 @@ def test_every_strategy_is_deflated_by_all_trials(config: Config) -> None:
         if row["strategy"] == "constant":
             assert row["gain"] is None
         else:
-            assert row["gain"]["probability"] == pytest.approx(chance(r - constant, 5), abs=1e-9)
+            assert row["gain"]["probability"] == pytest.approx(
+                chance(r * constant.std() / r.std() - constant, 5), abs=1e-9
+            )
             assert row["gain"]["deviation_of"] == "independent trials without skill"
 
 
@@ -214,6 +216,17 @@ def test_a_model_that_is_better_everywhere_is_no_luck() -> None:
     assert found["models"]["probability"] == 0
     assert found["strategies"][0]["sharpe"]["verdict"] == "shown"
     assert "(shown at 95%)" in found["sentence"]
+
+
+def test_more_exposure_is_no_gain() -> None:
+    r = np.random.default_rng(4).normal(0.001, 0.01, 700)
+    wealth = {name: np.cumprod(1 + (2 * r if name == "buy_and_hold" else r)) for name in backtest.STRATEGIES}
+    found = deflation.judged(wealth, {}, deflation.Tried(3, {"cli": 3}, 0, np.array([])), 0.95, 252)
+    by_name = {row["strategy"]: row for row in found["strategies"]}
+    assert by_name["buy_and_hold"]["gain"] is None
+    assert by_name["buy_and_hold"]["sharpe"]["probability"] == pytest.approx(
+        by_name["constant"]["sharpe"]["probability"]
+    )
 
 
 def test_weights_are_those_of_the_sizing_rule(config: Config) -> None:

@@ -2,7 +2,7 @@
 
 Feature files are what `tradewind features --out FILE` writes: NPZ (x, vol, ticker, session, feature), or rows of
 ticker, session, vol and one column a feature as CSV, or as Parquet or Arrow with the `arrow` extra. Only keys and
-volatilities of the whole file are held, about a thirtieth of it at a hundred features. NumPy and the standard library.
+volatilities of the whole file are held. NumPy and the standard library.
 
 NPZ may also hold features that were coded for one bundle (`tradewind score --codes`): x_u8 (N, T, Fb) uint8, coding
 (the bundle's digest of what the codes mean), and `last` (R, F) float32 at the cells `n`, `t` (R,), ordered by ticker

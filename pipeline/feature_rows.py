@@ -1,7 +1,8 @@
 """Features that come as rows: CSV, Parquet, Arrow, or the lake's table.
 
 Rows are read once, a batch at a time, in any order. Their features go to an unnamed file on the way, keys and
-volatilities stay in memory; then any ticker's sessions can be read, whatever the order was.
+volatilities stay in memory, some 25 bytes a row; then any ticker's sessions can be read, whatever the order was. What a
+file itself holds in one piece, a page of Parquet or a compressed batch of Arrow, is read in one piece.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from pipeline.feature_files import Cells, Float32, Ints, positions
 if TYPE_CHECKING:
     from pipeline.config import Config
 
-BATCH_ROWS = 4096
+BATCH_ROWS = 1024
+"""Rows read at a time; as text, a hundred columns of them take ten megabytes."""
 BUFFER_BYTES = 1 << 16
 KEYS = ("ticker", "session", "vol")
+_NONE = np.zeros(0, np.int32)
 
 
 class Rows(NamedTuple):
@@ -55,40 +58,39 @@ class RowFeatures:
         self.source = source
         self._file = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 - it is read from until `close`
         tickers: list[npt.NDArray[np.int32]] = []
-        sessions: list[npt.NDArray[np.datetime64]] = []
+        days: list[npt.NDArray[np.int32]] = []
         vol: list[Float32] = []
         self._width = 0
         codes: dict[str, int] = {}
         for batch in batches:
             names, inverse = np.unique(batch.ticker, return_inverse=True)
             tickers.append(np.array([codes.setdefault(str(name), len(codes)) for name in names], np.int32)[inverse])
-            sessions.append(batch.session)
-            vol.append(batch.vol)
+            days.append(batch.session.astype(np.int64).astype(np.int32))
+            vol.append(batch.vol.copy())  # which may be a view of everything that was read with it
             self._file.write(np.ascontiguousarray(batch.x).data)
             self._width = batch.x.shape[1]
         self._file.flush()
         self.cell_bytes = 4 * self._width
-        self._index(codes, tickers, sessions, vol)
+        self._index(codes, np.concatenate(tickers or [_NONE]), np.concatenate(days or [_NONE]))
+        self.vol = np.full((len(self.tickers), len(self.sessions)), np.nan, np.float32)
+        if vol:
+            self.vol.ravel()[self._cells] = np.concatenate(vol)[self._order]
 
-    def _index(self, codes: dict[str, int], tickers: list[Any], sessions: list[Any], vol: list[Float32]) -> None:
+    def _index(self, codes: dict[str, int], tickers: npt.NDArray[np.int32], days: npt.NDArray[np.int32]) -> None:
         self.tickers = np.array(sorted(codes), dtype=str)
         rank = np.empty(len(codes), np.int64)
         rank[[codes[str(name)] for name in self.tickers]] = np.arange(len(codes))
-        n = rank[np.concatenate(tickers)] if tickers else np.zeros(0, np.int64)
-        days = np.concatenate(sessions) if sessions else np.zeros(0, "datetime64[D]")
-        self.sessions, t = np.unique(days, return_inverse=True)
-        cells = n * len(self.sessions) + t
+        known = np.unique(days)
+        self.sessions = known.astype("datetime64[D]")
+        cells = rank[tickers] * len(known) + np.searchsorted(known, days)
         self._order = np.argsort(cells, kind="stable")  # rows by ticker and session
         self._cells = cells[self._order]
         twice = np.flatnonzero(np.diff(self._cells) == 0)
         if len(twice):
-            n_twice, t_twice = divmod(int(self._cells[twice[0]]), len(self.sessions))
+            n, t = divmod(int(self._cells[twice[0]]), len(known))
             raise DataError(
-                f"{self.source} holds a (ticker, session) twice, like {self.tickers[n_twice]} on "
-                f"{self.sessions[t_twice]}"
+                f"{self.source} holds a (ticker, session) twice, like {self.tickers[n]} on {self.sessions[t]}"
             )
-        self.vol = np.full((len(self.tickers), len(self.sessions)), np.nan, np.float32)
-        self.vol[n, t] = np.concatenate(vol) if vol else np.zeros(0, np.float32)
 
     def windows(self, n: Ints, t: Ints, length: int) -> Cells:
         """See `Features`."""
@@ -188,18 +190,22 @@ def _parquet_columns(path: Path, names: tuple[str, ...]) -> Iterator[dict[str, A
     # Without these two a whole row group, and files often have one, would be read ahead.
     with arrow("parquet").ParquetFile(path, pre_buffer=False, buffer_size=BUFFER_BYTES) as file:
         positions(str(path), file.schema_arrow.names, wanted)
-        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(wanted)):
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(wanted), use_threads=False):
             yield _arrow_arrays(batch, wanted)
 
 
 def _arrow_columns(path: Path, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     wanted = (*KEYS, *names)
-    with arrow().memory_map(str(path)) as source, arrow("ipc").open_file(source) as file:
-        positions(str(path), file.schema.names, wanted)
-        for i in range(file.num_record_batches):
-            batch = file.get_batch(i)
-            for first in range(0, batch.num_rows, BATCH_ROWS):
-                yield _arrow_arrays(batch.slice(first, BATCH_ROWS), wanted)
+    ipc = arrow("ipc")
+    with arrow().memory_map(str(path)) as source:
+        with ipc.open_file(source) as file:
+            chosen = positions(str(path), file.schema.names, wanted)
+        # A compressed batch is unpacked whole, and files often have one: only the columns that are needed.
+        with ipc.open_file(source, options=ipc.IpcReadOptions(included_fields=chosen)) as file:
+            for i in range(file.num_record_batches):
+                batch = file.get_batch(i)
+                for first in range(0, batch.num_rows, BATCH_ROWS):
+                    yield _arrow_arrays(batch.slice(first, BATCH_ROWS), wanted)
 
 
 def _arrow_arrays(batch: Any, wanted: tuple[str, ...]) -> dict[str, Any]:

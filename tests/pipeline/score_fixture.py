@@ -43,14 +43,14 @@ def arrays(rows: pd.DataFrame) -> dict[str, np.ndarray]:
     return {"x": x, "vol": vol, "ticker": tickers, "session": sessions, "feature": np.asarray(names)}
 
 
-def write(path: Path, rows: pd.DataFrame) -> Path:
-    """The same rows as any kind of feature file."""
+def write(path: Path, rows: pd.DataFrame, piece: int = 64_000) -> Path:
+    """The same rows as any kind of feature file; Parquet and Arrow in pieces of so many rows."""
     if path.suffix == ".csv":
         rows.to_csv(path, index=False)
     elif path.suffix == ".parquet":
-        rows.to_parquet(path, index=False)
+        rows.to_parquet(path, index=False, row_group_size=piece)
     elif path.suffix == ".arrow":
-        rows.reset_index(drop=True).to_feather(path)
+        rows.reset_index(drop=True).to_feather(path, chunksize=piece)
     else:
         np.savez(path, **arrays(rows))
     return path

@@ -21,10 +21,10 @@ FIELD = 64
 
 @dataclass(frozen=True)
 class TCNConfig:
-    """Sizes of the student: body features in, channels, horizons out."""
+    """Sizes of the student: body features in, channels (of all three convolutions, or of each), horizons out."""
 
     body_features: int
-    width: int
+    width: int | tuple[int, int, int]
     horizons: int
 
 
@@ -38,11 +38,13 @@ class TCN(Body):
 
     def __init__(self, config: TCNConfig) -> None:
         super().__init__()
-        channels = (config.body_features, config.width, config.width, config.width)
+        self.config = config
+        widths = (config.width,) * len(DILATIONS) if isinstance(config.width, int) else config.width
+        channels = (config.body_features, *widths)
         self.convolutions = nn.ModuleList(
             nn.Conv1d(channels[i], channels[i + 1], KERNEL, dilation=d) for i, d in enumerate(DILATIONS)
         )
-        self.head = nn.Linear(config.width, config.horizons * 4)
+        self.head = nn.Linear(channels[-1], config.horizons * 4)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.horizons = config.horizons

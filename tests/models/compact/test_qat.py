@@ -129,7 +129,7 @@ def test_rounding_is_invisible_to_the_gradient_and_saturation_is_not() -> None:
     value = torch.tensor([-1.0, 0.26, 0.74, 60.0], requires_grad=True)
     found = fake_quantized(value, torch.tensor(0.5), 0, 100)
     assert found.tolist() == [0.0, 0.5, 0.5, 50.0]
-    found.sum().backward()
+    found.sum().backward()  # type: ignore[no-untyped-call]
     assert value.grad is not None
     assert value.grad.tolist() == [0.0, 1.0, 1.0, 0.0]
 

@@ -113,7 +113,7 @@ def test_a_channel_that_never_moves_is_moved_into_the_biases() -> None:
         for convolution in body.convolutions:
             convolution.weight[:4] = 0  # type: ignore[operator]
             convolution.bias[:4] = 1e-4  # type: ignore[operator]
-                convolution.bias[4:] = 1  # type: ignore[operator]
+            convolution.bias[4:] = 1  # type: ignore[operator]
     small = prune.prune(body, data, (4, 4, 4), replace(CONFIG, epochs=0))
     x = data.x.numpy()
     np.testing.assert_allclose(body_outputs(small, x), body_outputs(body, x), rtol=1e-4, atol=1e-5)

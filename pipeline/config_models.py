@@ -69,9 +69,9 @@ class Regression(Section):
 class Boosting(Section):
     """Histogram gradient boosting in log-scale on top of the scale skip."""
 
-    iterations: int = Field(150, ge=10, le=5000, description="most trees; how many count is chosen on validation")
-    leaves: int = Field(8, ge=2, le=256, description="most leaves of a tree")
-    leaf_rows: int = Field(300, ge=1, description="fewest rows of a leaf")
+    iterations: int = Field(200, ge=10, le=5000, description="most trees; how many count is chosen on validation")
+    leaves: int = Field(16, ge=2, le=256, description="most leaves of a tree")
+    leaf_rows: int = Field(1000, ge=1, description="fewest rows of a leaf")
     learning_rate: float = Field(0.05, gt=0, le=1, description="weight of each tree")
     l2: float = Field(10.0, ge=0, description="penalty of a leaf's value")
     features: float = Field(0.5, gt=0, le=1, description="share of the features a split may choose from")

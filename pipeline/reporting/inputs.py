@@ -32,6 +32,7 @@ _REQUIRED = {
             "status",
             "created_at",
             "data_label",
+            "exclusions",
         ),
     ),
     "evidence.json": (

@@ -46,6 +46,7 @@ def facts(inputs: Inputs) -> list[tuple[str, str]]:
             f"{training.get('purge', max(horizons) + 1)} + "
             f"{training.get('embargo', config.splits.embargo)} sessions dropped before each test year",
         ),
+        ("Left aside", " ".join(training["exclusions"]["sentences"]) or "nothing"),
         ("Features", f"{len(training['features'])}: " + ", ".join(training["features"])),
         (
             "Chosen",

@@ -48,6 +48,7 @@ def training(status: str, data_label: str) -> dict[str, Any]:
         "status": status,
         "created_at": CREATED,
         "data_label": data_label,
+        "exclusions": {"sentences": ["HALT stood still for 30 sessions from 2015-03-02."]},
     }
 
 

@@ -59,17 +59,17 @@ print("SECONDS", time.perf_counter() - start)
 
 
 def install(directory: Path) -> Path:
-    """The base install, as the Dockerfile makes it; an environment that is there is used again."""
+    """The base install of this tree, as the Dockerfile makes it; in an environment that is there, anew."""
     python = directory / "bin" / "python"
     if not python.is_file():
-        copies = re.findall(r"^COPY (?!--)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
-        with tempfile.TemporaryDirectory() as sources:
-            for name in (name for names in copies for name in names.split()):
-                copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-                copy(ROOT / name, Path(sources) / name)
-            venv.create(directory, with_pip=True)
-            command = [str(python), "-m", "pip", "install", "--quiet", "-c", f"{sources}/constraints.txt", sources]
-            subprocess.run(command, check=True)
+        venv.create(directory, with_pip=True)
+    copies = re.findall(r"^COPY (?!--)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    with tempfile.TemporaryDirectory() as sources:
+        for name in (name for names in copies for name in names.split()):
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copy(ROOT / name, Path(sources) / name)
+        command = [str(python), "-m", "pip", "install", "--quiet", "-c", f"{sources}/constraints.txt", sources]
+        subprocess.run(command, check=True)
     return python
 
 

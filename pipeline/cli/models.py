@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train(config: ConfigFile = None, set_: Overrides = None, json: Json = False, verbose: Verbose = 0) -> None:
-    """Race the student against every baseline, walk-forward, and fit the live model.
+    """Race every model against every baseline, walk-forward, and fit the live one.
 
     Example: tradewind train --set models.student.epochs=5
     """

@@ -311,7 +311,7 @@ def test_the_command_runs_with_no_heavy_library(bundle: Bundle, rows: pd.DataFra
 
 
 def test_the_stage_alone_needs_no_pydantic_either(bundle: Bundle, rows: pd.DataFrame, tmp_path: Path) -> None:
-    """The command line's own library, typer, brings pydantic; nothing of ours asks for it."""
+    """A later typer may bring pydantic; nothing of ours asks for either."""
     features = write(tmp_path / "x.npz", rows)
     code = f"""
 import sys

@@ -20,7 +20,7 @@ from features.actions import adjust
 from features.alterations import World
 from features.audit import Cells, Instants, Subject
 from features.panel import align, load
-from pipeline import contenders, feature_years, lift, universe, walkforward
+from pipeline import feature_years, lift, racing, universe, walkforward
 from pipeline.audited import decisions
 from pipeline.config import Config
 from pipeline.feature_years import Makers, Sources
@@ -121,11 +121,8 @@ def race(config: Config, spells: pd.DataFrame | None, makers: Makers, years: Seq
         used_at = used_at_of(config, data)
         torch.set_num_threads(config.models.threads)
         with threadpool_limits(config.models.threads):
-            settings = walkforward.student_config(config)
-            muted = _muted(config, data, folds)
-            fitted = walkforward.fit_folds(data, folds, settings, muted=muted)
-            found = _scaled(data, fitted, used_at)
-            raced = contenders.race(data, folds, config, fitted, muted)
+            raced = racing.race(data, folds, config, muted=_muted(config, data, folds))
+            found = _scaled(data, raced.students, used_at)
             for model, forecast in raced.forecasts.items():
                 for part, values in forecast._asdict().items():
                     found[f"{FORECASTER} {model}: {part}"] = _cells(data, used_at, values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, NonNegativeFloat, field_validator
 
 from pipeline.config_features import Section
 
@@ -37,6 +37,12 @@ class Student(Section):
     body_weights: tuple[float, ...] = Field(
         (0.0, 0.25, 0.5, 1.0), description="weights of the body tried on top of the skip; chosen on validation"
     )
+    teacher_weights: tuple[NonNegativeFloat, ...] = Field(
+        (1.0,),
+        min_length=1,
+        description="weights of matching the race's stack, beside the labels; chosen on validation; [0] = labels alone",
+    )
+    noise: float = Field(0.0, ge=0, le=1, description="standard deviation of noise on scaled features in training")
 
 
 class Har(Section):

@@ -28,13 +28,12 @@ from threadpoolctl import threadpool_limits
 
 from features.splits import Fold
 from models.decode import Forecast
-from models.forecasters.baselines import Distribution
 from models.forecasters.boosting import BoostingConfig
 from models.forecasters.convolution import ConvolutionConfig
 from models.forecasters.ensemble import SeedEnsembleConfig, Stacked, stack
 from models.forecasters.garch import GarchConfig
 from models.forecasters.har import HarConfig
-from models.forecasters.interface import Fitted, Forecaster, Inputs, Slices, Training
+from models.forecasters.interface import Fitted, Forecaster, Training
 from models.forecasters.lstm import LSTMConfig
 from models.forecasters.naive import AlwaysUpConfig, MarketMomentumConfig
 from models.forecasters.regression import RegressionConfig
@@ -46,7 +45,8 @@ from pipeline.config import Config
 from pipeline.config_models import Own
 from pipeline.errors import DataError, UsageError
 from pipeline.own_code import Named
-from pipeline.walkforward import Dataset, FittedFold
+from pipeline.teachers import Kept
+from pipeline.walkforward import Dataset, inputs_of
 
 Array = npt.NDArray[np.float64]
 
@@ -59,6 +59,7 @@ NETWORKS = {
     "seq2seq": Seq2SeqConfig,
 }
 EXAMPLE = "my_model.py:MyModel"
+PAST = "past.npz"
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,28 @@ class Entry:
         model, fold: their names.
         forecast: (N, test sessions, H) out of sample.
         choices: what was chosen inside training: JSON values.
+        past: (N, sessions up to the end of the test, H), training among them; None where nobody is taught by it.
     """
 
     model: str
     fold: str
     forecast: Forecast
     choices: dict[str, Any]
+    past: Kept | None = None
+
+
+class Entered(NamedTuple):
+    """What came out of the fits of some models on some folds.
+
+    Attributes:
+        forecasts: model -> forecast on the panel's axes, NaN outside the test slices.
+        choices: model -> fold -> what was chosen inside training, JSON values.
+        pasts: model -> by fold what its fit says of all sessions up to the end of its test; empty if not kept.
+    """
+
+    forecasts: dict[str, Forecast]
+    choices: dict[str, dict[str, Any]]
+    pasts: dict[str, list[Kept]]
 
 
 def learners(config: Config) -> tuple[str, ...]:
@@ -106,65 +123,6 @@ def forecaster(config: Config, name: str) -> Forecaster:
     return made[name]()
 
 
-class Race(NamedTuple):
-    """Everybody's out-of-sample forecasts.
-
-    Attributes:
-        forecasts: model -> forecast on the panel's axes, NaN outside the test slices; baselines first, student last.
-        ewma: the trailing baseline by session.
-        choices: model -> fold -> what was chosen inside training, JSON values.
-    """
-
-    forecasts: dict[str, Forecast]
-    ewma: Distribution
-    choices: dict[str, dict[str, Any]]
-
-
-def race(
-    data: Dataset,
-    folds: list[Fold],
-    config: Config,
-    fitted: list[FittedFold],
-    muted: Mapping[str, tuple[int, ...]] | None = None,
-    work: Path | None = None,
-    progress: Callable[[int], None] = lambda done: None,
-) -> Race:
-    """The forecasts of all: baselines, naive directions, the scale skip, the learners, their stack, the student.
-
-    Without a learner there is no stack.
-
-    Args:
-        data: features and outcomes. folds: where each trains and tests. config: of everything.
-        fitted: the student of every fold. muted, work, progress: see `enter`; progress counts up to `fits`.
-
-    Raises:
-        DataError, UsageError: as `enter`.
-    """
-    entered, choices = enter(data, folds, config, ALWAYS, muted, work, progress)
-    apart, done = sharing(folds, config.models.refit_every), len(ALWAYS) * len(folds)
-    found = enter(data, apart, config, learners(config), muted, work, lambda n: progress(done + n))
-    entered, choices = entered | found[0], choices | found[1]
-    ewma, distribution = walkforward.forecast_ewma(data, folds)
-    skip = walkforward.forecast_folds(data, fitted, lambda student: student.skip_network)
-    student = walkforward.forecast_folds(data, fitted, lambda student: student.network)
-    stack_of = {"scale_skip": skip, **{name: entered[name] for name in learners(config)}}
-    everyone = {
-        "unconditional": walkforward.forecast_unconditional(data, folds),
-        "ewma": ewma,
-        **{name: entered[name] for name in ALWAYS},
-        **stack_of,
-    }
-    if len(stack_of) > 1:
-        everyone["stack"], choices["stack"] = _stack(data, folds, stack_of)
-    everyone["student"] = student
-    return Race(everyone, distribution, choices)
-
-
-def fits(config: Config, folds: Sequence[Fold]) -> int:
-    """How many fits a race is, besides the student's."""
-    return len(ALWAYS) * len(folds) + len(learners(config)) * len(sharing(folds, config.models.refit_every))
-
-
 def sharing(folds: Sequence[Fold], every: int) -> list[Fold]:
     """Folds for models that are fitted at every so many test slices only: the first one's training, all their tests.
 
@@ -184,35 +142,9 @@ def sharing(folds: Sequence[Fold], every: int) -> list[Fold]:
 def training_of(
     data: Dataset, fold: Fold, config: Config, silent: Sequence[int] = (), directory: Path | None = None
 ) -> tuple[Training, Scaler]:
-    """What a fit of this fold may read, and the scaler fitted on its training rows.
-
-    Args:
-        data: features and outcomes. fold: where it trains. config: seed and half-life.
-        silent: positions of features it may not use: they are missing everywhere.
-        directory: of checkpoints and curves; None = none.
-    """
-    end = fold.train_end
-    seen = np.isfinite(data.panel.vol[:, :end])
-    scaler = Scaler.fit(data.panel.x[:, :end][seen])
-    training = Training(
-        inputs=inputs_of(data, scaler, slice(0, end), silent),
-        z=data.z[:, :end],
-        relative_variance=data.relative_variance[:, :end],
-        horizons=data.horizons,
-        features=data.panel.feature_names,
-        slices=Slices(fold.fit_end, fold.validation_start, end),
-        half_life=config.models.scale.half_life_sessions,
-        seed=config.models.seed,
-        directory=directory,
-    )
-    return training, scaler
-
-
-def inputs_of(data: Dataset, scaler: Scaler, sessions: slice, silent: Sequence[int] = ()) -> Inputs:
-    """What a forecast may read of these sessions."""
-    x = scaler.transform(data.panel.x[:, sessions])
-    x[..., list(silent)] = 0
-    return Inputs(x, data.panel.vol[:, sessions].astype(np.float64), data.returns[:, sessions])
+    """`walkforward.training_of` with the half-life and the seed of the configuration."""
+    half_life, seed = config.models.scale.half_life_sessions, config.models.seed
+    return walkforward.training_of(data, fold, half_life, seed, silent, directory)
 
 
 def fit(training: Training, config: Config, name: str, fold: str) -> Fitted:
@@ -236,7 +168,8 @@ def enter(
     muted: Mapping[str, tuple[int, ...]] | None = None,
     work: Path | None = None,
     progress: Callable[[int], None] = lambda done: None,
-) -> tuple[dict[str, Forecast], dict[str, dict[str, Any]]]:
+    keep: bool = False,
+) -> Entered:
     """Fit every model on every fold and forecast the test sessions.
 
     Args:
@@ -244,9 +177,7 @@ def enter(
         names: of the models. muted: fold name -> positions of features it may not use.
         work: where checkpoints and finished folds are kept, so that a killed run goes on from there; None = nowhere.
         progress: called with the number of fits that are done, out of names times folds.
-
-    Returns:
-        Model -> forecast on the panel's axes, NaN outside the test slices; model -> fold -> choices.
+        keep: whether to keep what each fit says of the sessions before its test too.
 
     Raises:
         DataError: as `fit`.
@@ -258,13 +189,18 @@ def enter(
     choices: dict[str, dict[str, Any]] = {name: {} for name in names}
     places = {fold.name: slice(fold.test_start, fold.test_end) for fold in folds}
     progress(0)
-    done = run(delayed(_entry)(data, fold, config, name, (muted or {}).get(fold.name, ()), work) for name, fold in jobs)
+    silent = muted or {}
+    done = run(delayed(_entry)(data, f, config, name, silent.get(f.name, ()), work, keep) for name, f in jobs)
+    pasts: dict[str, dict[str, Kept]] = {name: {} for name in names}
     for count, entry in enumerate(done, start=1):
         for target, source in zip(forecasts[entry.model], entry.forecast, strict=True):
             target[:, places[entry.fold]] = source
         choices[entry.model][entry.fold] = entry.choices
+        if entry.past is not None:
+            pasts[entry.model][entry.fold] = entry.past
         progress(count)
-    return forecasts, {name: {fold.name: choices[name][fold.name] for fold in folds} for name in names}
+    in_order = {name: {fold.name: choices[name][fold.name] for fold in folds} for name in names}
+    return Entered(forecasts, in_order, {name: list(of.values()) for name, of in pasts.items()})
 
 
 def stacked(data: Dataset, folds: Sequence[Fold], members: Mapping[str, Forecast]) -> Stacked:
@@ -277,22 +213,13 @@ def stacked(data: Dataset, folds: Sequence[Fold], members: Mapping[str, Forecast
     return stack(tuple(members.values()), data.log_return, vol, data.horizons, data.known_after, starts)
 
 
-def _stack(data: Dataset, folds: Sequence[Fold], members: Mapping[str, Forecast]) -> tuple[Forecast, dict[str, Any]]:
-    """The stack, and by fold and horizon the weights of its members."""
-    found = stacked(data, folds, members)
-    return found.forecast, {
-        fold.name: {
-            str(h): dict(zip(members, weights[:, i].tolist(), strict=True)) for i, h in enumerate(data.horizons)
-        }
-        for fold, weights in zip(folds, found.weights, strict=True)
-    }
-
-
-def _entry(data: Dataset, fold: Fold, config: Config, name: str, silent: Sequence[int], work: Path | None) -> Entry:
+def _entry(
+    data: Dataset, fold: Fold, config: Config, name: str, silent: Sequence[int], work: Path | None, keep: bool
+) -> Entry:
     """Fit and forecast; read back where an earlier run has already done so."""
     torch.set_num_threads(config.models.threads)
     held = None if work is None else work / name / fold.name
-    if held is not None and (found := _read(held, name, fold.name)) is not None:
+    if held is not None and (found := _read(held, name, fold, keep)) is not None:
         return found
     with threadpool_limits(config.models.threads):
         training, scaler = training_of(data, fold, config, silent, held)
@@ -306,7 +233,8 @@ def _entry(data: Dataset, fold: Fold, config: Config, name: str, silent: Sequenc
             f"{whole.p_up.shape} where {expected}, {(*expected, 9)} and {expected} were asked for; see "
             "models/forecasters/interface.py"
         )
-    entry = Entry(name, fold.name, Forecast(*(v[:, fold.test_start :] for v in whole)), fitted.choices)
+    past = Kept.of(whole, fold.train_end, None if held is None else held / PAST) if keep else None
+    entry = Entry(name, fold.name, Forecast(*(v[:, fold.test_start :] for v in whole)), fitted.choices, past)
     if held is not None:
         _write(held, entry)
     return entry
@@ -317,13 +245,14 @@ def _processes(config: Config, jobs: int) -> int:
     return max(1, min(wanted, jobs))
 
 
-def _read(directory: Path, name: str, fold: str) -> Entry | None:
-    file, notes = directory / "forecast.npz", directory / "choices.json"
-    if not notes.is_file():
+def _read(directory: Path, name: str, fold: Fold, keep: bool) -> Entry | None:
+    file, notes, past = directory / "forecast.npz", directory / "choices.json", directory / PAST
+    if not notes.is_file() or (keep and not past.is_file()):
         return None
     with np.load(file, allow_pickle=False) as held:
         forecast = Forecast(*(held[part] for part in Forecast._fields))
-    return Entry(name, fold, forecast, json.loads(notes.read_text()))
+    kept = Kept(fold.train_end, fold.test_end, past) if keep else None
+    return Entry(name, fold.name, forecast, json.loads(notes.read_text()), kept)
 
 
 def _write(directory: Path, entry: Entry) -> None:

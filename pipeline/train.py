@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from features import splits
 from models.decode import Forecast
-from pipeline import contenders, exclusions, importance, lift, trained, universe, walkforward, widths
+from pipeline import contenders, exclusions, importance, lift, racing, trained, universe, walkforward, widths
 from pipeline.config import Config
 from pipeline.errors import DataError
 from pipeline.evidence import ledger, portfolio_risk, race
@@ -65,11 +65,9 @@ def _run(config: Config, progress: Progress, kind: str) -> Summary:
     text = lift.measured(data, folds, settings, lambda n: progress("with and without text", n, 2 * len(folds)))
     decisions = _decisions(config, data, [*folds, live_fold], text)
     muted = lift.muted(data, decisions)
-    fitted = walkforward.fit_folds(
-        data, folds, settings, lambda n: progress("training the student", n, len(folds)), muted
-    )
-    work, fits = registry.run_dir(run_id) / "work", contenders.fits(config, folds)
-    raced = contenders.race(data, folds, config, fitted, muted, work, lambda n: progress("racing", n, fits))
+    work, fits = registry.run_dir(run_id) / "work", racing.fits(config, folds, live_fold)
+    raced = racing.race(data, folds, config, live_fold, muted, work, lambda n: progress("racing", n, fits))
+    fitted = raced.students[: len(folds)]
     progress("weighing the evidence", 0, 1)
     resampling = walkforward.resampling(config)
     uncalibrated = raced.forecasts[CANDIDATE]
@@ -77,14 +75,13 @@ def _run(config: Config, progress: Progress, kind: str) -> Summary:
     evidence = _evidence(config, data, raced.forecasts, fitted)
     evidence |= {"text_ablation": lift.card(config, lake, data, text), "widths": held}
     progress("weighing the evidence", 1, 1)
-    live = walkforward.fit_folds(data, [live_fold], settings, muted=muted)[0]
     training = _training(config, lake, registry, run_id, data, folds, evidence, tables)
     training["text"] = lift.record(config, decisions)
     training["exclusions"] = exclusions.record(data, folds, raced.choices)
     ledger.append(lake, [_trial(config, data, evidence, training, kind)])
     # A backtest is a trial of a strategy, not of a forecaster.
     training["trials"] = ledger.count(lake).trials - ledger.count(lake, ledger.SHARPE).trials
-    trained.write(registry.run_dir(run_id) / "networks", data, [*fitted, live], raced.ewma, training["status"])
+    trained.write(registry.run_dir(run_id) / "networks", data, raced.students, raced.ewma, training["status"])
     registry.write_json(run_id, "choices.json", raced.choices)
     registry.write_json(run_id, "evidence.json", evidence)
     registry.write_json(run_id, "training.json", training)

@@ -84,6 +84,8 @@ def _notes(data: Dataset, each: FittedFold, baseline: dict[str, Any], is_live: b
         "body_weight": student.body_weight,
         "alpha": student.alpha,
         "epochs": student.epochs,
+        "teacher_weight": student.teacher_weight,
+        "teachers": each.teachers,
         "muted": [data.panel.feature_names[i] for i in each.muted],
     }
 

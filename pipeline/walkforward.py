@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,11 +16,13 @@ import pandas as pd
 from features import frames, splits
 from features.panel import Panel, align, load
 from features.splits import Dates, Fold
+from models.compact.distill import Teacher
 from models.compact.network import FIELD, Network
 from models.decode import Forecast, decode
 from models.forecasters.baselines import Distribution, trailing, unconditional
 from models.forecasters.fit import FitConfig
-from models.forecasters.student import FittedStudent, Slices, StudentConfig, fit_student
+from models.forecasters.interface import Inputs, Slices, Training
+from models.forecasters.student import FittedStudent, StudentConfig, fit_student
 from models.scaling import Scaler
 from pipeline import universe
 from pipeline.config import Config
@@ -81,12 +84,14 @@ class FittedFold:
     """One fold: its slices, its scaler (fitted on its training rows) and its student.
 
     muted: positions of the features that it may not use; its weights on them are zero.
+    teachers: model -> weight by horizon in the stack that taught it; empty where it learned from labels alone.
     """
 
     fold: Fold
     scaler: Scaler
     student: FittedStudent
     muted: tuple[int, ...] = ()
+    teachers: dict[str, list[float]] = field(default_factory=dict)
 
 
 def read(lake: Lake, config: Config) -> Dataset:
@@ -196,9 +201,11 @@ def student_config(config: Config) -> StudentConfig:
         body_features=config.compress.body_features,
         body_weights=student.body_weights,
         training=FitConfig(
-            student.epochs, student.patience, student.learning_rate, student.weight_decay, config.models.seed
+            student.epochs, student.patience, student.learning_rate, student.weight_decay, config.models.seed,
+            noise=student.noise,
         ),
-    )
+        teacher_weights=student.teacher_weights,
+    )  # fmt: skip
 
 
 def resampling(config: Config) -> Resampling:
@@ -213,6 +220,7 @@ def fit_folds(
     config: StudentConfig,
     progress: Callable[[int], None] = lambda done: None,
     muted: Mapping[str, tuple[int, ...]] | None = None,
+    teacher_of: Callable[[Fold], Teacher | None] = lambda fold: None,
 ) -> list[FittedFold]:
     """Fit every fold on its own past.
 
@@ -222,6 +230,7 @@ def fit_folds(
         muted: fold name -> positions of features that it may not use. It is trained as if they were missing
             everywhere and its weights on them are exactly zero: the list of features stays that of the others,
             and nothing has to be masked when it forecasts.
+        teacher_of: what the student of a fold is taught, from sessions of its training slice; None = labels alone.
 
     Raises:
         DataError: a training slice cannot support it, or its loss is not finite; fold and reason are named.
@@ -230,22 +239,57 @@ def fit_folds(
     for done, fold in enumerate(folds):
         progress(done)
         try:
-            fitted.append(_fit_fold(data, fold, config, (muted or {}).get(fold.name, ())))
+            fitted.append(_fit_fold(data, fold, config, (muted or {}).get(fold.name, ()), teacher_of(fold)))
         except (ValueError, FloatingPointError) as error:
             raise DataError(f"the student cannot be fitted for {fold.name}: {error}") from error
     progress(len(folds))
     return fitted
 
 
-def _fit_fold(data: Dataset, fold: Fold, config: StudentConfig, silent: tuple[int, ...]) -> FittedFold:
-    end, slices = fold.train_end, Slices(fold.fit_end, fold.validation_start, fold.train_end)
+def training_of(
+    data: Dataset, fold: Fold, half_life: float, seed: int, silent: Sequence[int] = (), directory: Path | None = None
+) -> tuple[Training, Scaler]:
+    """What a fit of this fold may read, and the scaler fitted on its training rows.
+
+    Args:
+        data: features and outcomes. fold: where it trains. half_life, seed: see `Training`.
+        silent: positions of features it may not use: they are missing everywhere.
+        directory: of checkpoints and curves; None = none.
+
+    Raises:
+        ValueError: no ticker has a volatility in its training slice.
+    """
+    end = fold.train_end
     seen = np.isfinite(data.panel.vol[:, :end])
     if not seen.any():
         raise ValueError(f"no price moves in its {end} sessions of training; start the splits later")
     scaler = Scaler.fit(data.panel.x[:, :end][seen])
-    x = scaler.transform(data.panel.x[:, :end])
+    training = Training(
+        inputs=inputs_of(data, scaler, slice(0, end), silent),
+        z=data.z[:, :end],
+        relative_variance=data.relative_variance[:, :end],
+        horizons=data.horizons,
+        features=data.panel.feature_names,
+        slices=Slices(fold.fit_end, fold.validation_start, end),
+        half_life=half_life,
+        seed=seed,
+        directory=directory,
+    )
+    return training, scaler
+
+
+def inputs_of(data: Dataset, scaler: Scaler, sessions: slice, silent: Sequence[int] = ()) -> Inputs:
+    """What a forecast may read of these sessions."""
+    x = scaler.transform(data.panel.x[:, sessions])
     x[..., list(silent)] = 0
-    z = data.z[:, :end]
+    return Inputs(x, data.panel.vol[:, sessions].astype(np.float64), data.returns[:, sessions])
+
+
+def _fit_fold(
+    data: Dataset, fold: Fold, config: StudentConfig, silent: tuple[int, ...], teacher: Teacher | None
+) -> FittedFold:
+    training, scaler = training_of(data, fold, config.half_life, config.training.seed, silent)
+    z, slices = training.z, training.slices
     for name, part in {"fit": z[:, : slices.fit_end], "validation": z[:, slices.validation_start :]}.items():
         for at, horizon in enumerate(data.horizons):
             if not np.isfinite(part[..., at]).any():
@@ -253,7 +297,7 @@ def _fit_fold(data: Dataset, fold: Fold, config: StudentConfig, silent: tuple[in
                     f"no known target of horizon {horizon} in the {name} slice of {part.shape[1]} sessions; lengthen "
                     "it or leave the horizon out"
                 )
-    student = fit_student(x, z, data.relative_variance[:, :end], slices, config)
+    student = fit_student(training, config, teacher)
     network, skip = deaf(student.network, silent), deaf(student.skip_network, silent)
     return FittedFold(fold, scaler, replace(student, network=network, skip_network=skip), silent)
 

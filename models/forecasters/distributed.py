@@ -59,6 +59,19 @@ class Ranks:
         return found
 
 
+def pick_device(name: str) -> torch.device:
+    """The device of a name; "auto" is CUDA when present.
+
+    Raises:
+        ValueError: CUDA is asked for and not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f'device "{name}" is asked for, but this torch sees no GPU; use "auto" or "cpu"')
+    return torch.device(name)
+
+
 def join(distributed: bool, device: torch.device) -> Ranks:
     """This process among its fellows; joins them if nobody has.
 

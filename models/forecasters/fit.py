@@ -19,10 +19,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from models.compact.distill import match_terms
 from models.decode import QUANTILES
 from models.forecasters.body import Body
 from models.forecasters.checkpoint import Checkpoint, Curves, identity
-from models.forecasters.distributed import Ranks, join
+from models.forecasters.distributed import Ranks, join, pick_device
 
 LOCATION_PENALTY = 10.0
 UP_WEIGHT = 0.05
@@ -39,16 +40,19 @@ class Supervision:
         skip: (N, T, H, 4) float32, outputs of the frozen skip.
         z: (N, T, H) float32 targets, NaN = not known: no loss there.
         shape: (H, 9) float32, residual shape of the skip.
+        teacher: (N, T, H, 4) float32, a teacher's outputs, NaN = none: nothing to match there. None = no teacher.
     """
 
     x: Tensor
     skip: Tensor
     z: Tensor
     shape: Tensor
+    teacher: Tensor | None = None
 
     def to(self, device: torch.device) -> Supervision:
         """The same arrays on a device."""
-        return Supervision(self.x.to(device), self.skip.to(device), self.z.to(device), self.shape.to(device))
+        teacher = None if self.teacher is None else self.teacher.to(device)
+        return Supervision(self.x.to(device), self.skip.to(device), self.z.to(device), self.shape.to(device), teacher)
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ class FitConfig:
             them (CUDA); never on CPU.
         distributed: share every batch among the processes of torchrun.
         checkpoint_steps: steps between checkpoints, where a directory is handed in.
+        teacher_weight: of the match to the teacher, beside the labels of weight one; 0 = no teacher is looked at.
+        noise: standard deviation of what is added to every scaled feature in training, drawn anew each step.
     """
 
     epochs: int
@@ -79,6 +85,8 @@ class FitConfig:
     mixed_precision: bool = True
     distributed: bool = False
     checkpoint_steps: int = 200
+    teacher_weight: float = 0.0
+    noise: float = 0.0
 
 
 @dataclass
@@ -130,7 +138,8 @@ def fit(
     if directory is not None:
         settings = replace(config, checkpoint_steps=0, distributed=False)
         parts = (repr((settings, train, validation, device.type, body)), *body.state_dict().values())
-        checkpoint = Checkpoint.of(directory, name, identity((*parts, data.x, data.skip, data.z, data.shape)))
+        arrays = (data.x, data.skip, data.z, data.shape, *(() if data.teacher is None else (data.teacher,)))
+        checkpoint = Checkpoint.of(directory, name, identity((*parts, *arrays)))
     body.to(device)
     run = _Run(body, data.to(device), train, validation, config, ranks, checkpoint)
     run.start()
@@ -146,19 +155,6 @@ def fit(
         body.load_state_dict(run.best)
     body.to("cpu")
     return run.fitted
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of a name; "auto" is CUDA when present.
-
-    Raises:
-        ValueError: CUDA is asked for and not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f'device "{name}" is asked for, but this torch sees no GPU; use "auto" or "cpu"')
-    return torch.device(name)
 
 
 class _Run:
@@ -223,11 +219,15 @@ class _Run:
         batch = _cut(self.data, group, self.train.stop, self.body.context, config.chunk, self.ranks)
         device = batch.x.device.type
         self.optimizer.zero_grad(set_to_none=True)
+        x = batch.x + config.noise * torch.randn_like(batch.x) if config.noise else batch.x
         with torch.autocast(device, torch.bfloat16, enabled=config.mixed_precision and device == "cuda"):
-            added = self.parallel(batch.x)
-        total, known = loss_terms(added.float(), batch.skip, batch.z, self.data.shape, config.location_penalty)
+            added = self.parallel(x).float()
+        total, known = loss_terms(added, batch.skip, batch.z, self.data.shape, config.location_penalty)
         # gradients are averaged over processes, so each one's share of the sum is scaled up by their number
         value = total * self.ranks.size / self.ranks.summed(known).clamp(min=1)
+        if batch.teacher is not None and config.teacher_weight:
+            total, known = match_terms(batch.skip + added, batch.teacher, config.location_penalty, UP_WEIGHT)
+            value = value + config.teacher_weight * total * self.ranks.size / self.ranks.summed(known).clamp(min=1)
         shown = self.ranks.summed(value) / self.ranks.size
         if not torch.isfinite(shown):
             raise FloatingPointError(f"training loss is {shown.item()} in epoch {epoch}; lower the learning rate")
@@ -385,12 +385,11 @@ def _cut(
     """This process's share of a batch: sequences of context and as many supervised sessions as all of them have."""
     size = min(chunk, min(stop - s for _, s in group))
     mine = ranks.share(group) or group[:1]
-    z = torch.stack([data.z[n, s : s + size] for n, s in mine])
+    z, skip = (torch.stack([part[n, s : s + size] for n, s in mine]) for part in (data.z, data.skip))
+    taught = data.teacher
+    teacher = None if taught is None else torch.stack([taught[n, s : s + size] for n, s in mine])
     if not ranks.share(group):  # takes part in the step, without a target
         z = torch.full_like(z, torch.nan)
-    return Supervision(
-        torch.stack([data.x[n, s - context : s + size] for n, s in mine]),
-        torch.stack([data.skip[n, s : s + size] for n, s in mine]),
-        z,
-        data.shape,
-    )
+        teacher = None if teacher is None else torch.full_like(teacher, torch.nan)
+    x = torch.stack([data.x[n, s - context : s + size] for n, s in mine])
+    return Supervision(x, skip, z, data.shape, teacher)

@@ -32,6 +32,13 @@ class Foundation:
         weight, bias = self.skip.outputs()
         return np.asarray((x @ weight + bias).reshape(*x.shape[:2], -1, 4), dtype=np.float32)
 
+    def strongest(self, among: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
+        """Of the features at these positions those with the largest weights summed over horizons, ascending; all of
+        them where `most` is 0."""
+        strength = np.abs(self.skip.weight).sum(1)[among]
+        chosen = among[np.argsort(-strength, kind="stable")[: most or None]]
+        return np.sort(chosen).astype(np.int64)
+
 
 def fit_foundation(training: Training, end: int, alpha: float) -> Foundation:
     """The skip on sessions [0, end), rows weighted by recency."""

@@ -132,7 +132,7 @@ class _Fit:
 
     def run(self) -> FittedNetwork:
         first = choose_foundation(self.training, self.config.alphas)
-        body_at = self._body_features(first)
+        body_at = first.strongest(self.admission.moving, self.config.body_features)
         trial = self._chosen(first, body_at)
         foundation = fit_foundation(self.training, self.slices.train_end, first.alpha)
         body, centre = None, np.zeros((len(self.training.horizons), 4), np.float32)
@@ -192,13 +192,6 @@ class _Fit:
             self.training.directory, name,
         )  # fmt: skip
         return body, fitted.best_epoch
-
-    def _body_features(self, foundation: Foundation) -> npt.NDArray[np.int64]:
-        """The features that move in training; of them those with the largest skip weights summed over horizons."""
-        moving = self.admission.moving
-        strength = np.abs(foundation.skip.weight).sum(1)[moving]
-        chosen = moving[np.argsort(-strength, kind="stable")[: self.config.body_features or None]]
-        return np.sort(chosen).astype(np.int64)
 
     def _supervision(self, foundation: Foundation, body_at: npt.NDArray[np.int64]) -> Supervision:
         inputs = self.training.inputs

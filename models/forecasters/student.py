@@ -1,36 +1,40 @@
 """One fit of the student: scale skip, body, and every choice inside the training slice.
 
-    fit slice        skip for each alpha, body by early stopping
-    validation       chooses alpha, the epoch and the body's weight from {0, .25, .5, 1}
+    fit slice        skip for each alpha, body for each teacher's weight by early stopping
+    validation       chooses alpha, the teacher's weight, the epoch and the body's weight from {0, .25, .5, 1}
     whole training   skip again, body again for the chosen number of epochs, residual shape, sigma factor
 
-So the student is never worse than the skip by choice, and nothing after the training slice is read.
+So the student is never worse than the skip by choice, and nothing after the training slice is read. With a teacher the
+body learns from its forecasts beside the labels (models/compact/distill.py); what is chosen is judged on labels alone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from models.compact.distill import Teacher, levelled, teacher_outputs
 from models.compact.network import Network
-from models.decode import QUANTILES
-from models.forecasters.conformal import residual_shape, sigma_factor
+from models.decode import Forecast
 from models.forecasters.fit import FitConfig, Supervision, body_outputs, fit
-from models.forecasters.scale import ScaleSkip, fit_scale_skip
+from models.forecasters.foundation import Foundation, choose_foundation, fit_foundation, session_pinball
+from models.forecasters.interface import Training
 from models.forecasters.tcn import FIELD, TCN, TCNConfig
 
-Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
-
-PRIMARY = tuple(QUANTILES.index(q) for q in (0.10, 0.50, 0.90))
 
 
 @dataclass(frozen=True)
 class StudentConfig:
-    """Everything that shapes a fit; the same config, data and thread count give the same bytes."""
+    """Everything that shapes a fit; the same config, data and thread count give the same bytes.
+
+    body_weights: of the body on top of the skip; teacher_weights: of the match to the teacher, beside the labels of
+    weight one, where there is a teacher. Both are tried on validation.
+    """
 
     alphas: tuple[float, ...]
     half_life: float
@@ -38,22 +42,14 @@ class StudentConfig:
     body_features: int
     body_weights: tuple[float, ...]
     training: FitConfig
-
-
-@dataclass(frozen=True)
-class Slices:
-    """Half-open positions on the axis of sessions: fit [0, fit_end), validation [validation_start, train_end)."""
-
-    fit_end: int
-    validation_start: int
-    train_end: int
+    teacher_weights: tuple[float, ...] = (0.0,)
 
 
 @dataclass(frozen=True)
 class FittedStudent:
     """A fitted student and the skip under it, as networks, with their common calibration.
 
-    shape: (H, 9), factor: (H,): see `models.decode.decode`.
+    shape: (H, 9), factor: (H,): see `models.decode.decode`. teacher_weight: 0 where it learned from labels alone.
     """
 
     network: Network
@@ -63,136 +59,120 @@ class FittedStudent:
     alpha: float
     body_weight: float
     epochs: int
+    teacher_weight: float = 0.0
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What was chosen inside training, for the record: JSON values."""
+        return {name: getattr(self, name) for name in ("alpha", "body_weight", "epochs", "teacher_weight")}
 
 
-def fit_student(
-    x: Float32, z: Float64, relative_variance: Float64, slices: Slices, config: StudentConfig
-) -> FittedStudent:
+def fit_student(training: Training, config: StudentConfig, teacher: Teacher | None = None) -> FittedStudent:
     """Fit on the training slice.
 
     Args:
-        x: (N, T, F) scaled, finite. z: (N, T, H) targets, NaN = not known or not observed.
-        relative_variance: (N, T, H) realised variance over squared volatility, NaN where z is.
-        slices: where to fit, to validate, and where training ends.
+        training: inputs and targets; its half-life and seed are those of `config`.
         config: sizes, candidates, seed.
+        teacher: its forecasts of the training slice; None = labels alone.
 
     Raises:
         FloatingPointError: the loss is not finite.
         ValueError: a horizon has no known target, or every feature is constant in training.
     """
-    alpha, skip, shape = _choose_alpha(x, z, slices, config)
-    body_at = _body_features(skip, x[:, : slices.train_end], config.body_features)
-    has_body = any(weight > 0 for weight in config.body_weights)
-    epochs, weight = _fit_body(x, z, skip, shape, body_at, slices, config) if has_body else (0, 0.0)
-    final_skip, shape, rows = _skip_and_shape(x, z, slices.train_end, alpha, config.half_life)
-    factor = sigma_factor(
-        relative_variance[:, : slices.train_end].reshape(-1, z.shape[2]), final_skip.log_scale(rows.x), rows.weight
+    first = choose_foundation(training, config.alphas)
+    body_at = _body_features(training, first, config.body_features)
+    trial = _chosen(training, first, body_at, config, teacher)
+    final = fit_foundation(training, training.slices.train_end, first.alpha)
+    network = skip_network = _network(final, None, body_at, 0.0, config.width)
+    if trial.weight > 0:
+        data = _supervision(training, final, body_at, None if teacher is None else teacher.final)
+        body = _new_body(data, config)
+        settings = replace(config.training, epochs=trial.epochs, teacher_weight=trial.teacher_weight)
+        fit(body, data, slice(0, training.slices.train_end), None, settings)
+        network = _centred(_network(final, body, body_at, trial.weight, config.width), body, data, trial.weight)
+    return FittedStudent(
+        network, skip_network, final.shape, final.factor, first.alpha, trial.weight, trial.epochs, trial.teacher_weight
     )
-    skip_network = _network(final_skip, None, body_at, 0.0, config.width)
-    network = skip_network
-    if weight > 0:
-        data = _supervision(x, z, final_skip, shape, body_at, slices.train_end)
-        torch.manual_seed(config.training.seed)
-        body = TCN(TCNConfig(len(body_at), config.width, z.shape[2]))
-        fit(body, data, slice(0, slices.train_end), None, replace(config.training, epochs=epochs))
-        network = _network(final_skip, body, body_at, weight, config.width)
-        network = _centred(network, body, data, weight)
-    return FittedStudent(network, skip_network, shape, factor, alpha, weight, epochs)
 
 
 @dataclass(frozen=True)
-class _Rows:
-    x: Float32
-    z: Float64
-    weight: Float64
-    age: Float64
+class _Trial:
+    """A body trained on the fit slice, at one weight; loss on validation, of the skip's, mean over horizons."""
+
+    teacher_weight: float
+    epochs: int
+    weight: float
+    loss: float
 
 
-def _rows(x: Float32, z: Float64, end: int, half_life: float) -> _Rows:
-    """Flat rows of [0, end): cells without any known target weigh nothing but keep their place."""
-    n_tickers, _, horizons = z.shape
-    age = np.tile(np.arange(end - 1, -1, -1, dtype=np.float64), n_tickers)
-    known = np.isfinite(z[:, :end]).any(-1).ravel()
-    return _Rows(
-        x[:, :end].reshape(-1, x.shape[2]), z[:, :end].reshape(-1, horizons), known * 0.5 ** (age / half_life), age
-    )
-
-
-def _skip_and_shape(
-    x: Float32, z: Float64, end: int, alpha: float, half_life: float
-) -> tuple[ScaleSkip, Float64, _Rows]:
-    rows = _rows(x, z, end, half_life)
-    known = rows.weight > 0
-    skip = fit_scale_skip(rows.x[known], rows.z[known], rows.age[known], alpha, half_life)
-    shape = residual_shape(rows.z[known], skip.log_scale(rows.x[known]), rows.weight[known])
-    return skip, shape, rows
-
-
-def _choose_alpha(x: Float32, z: Float64, slices: Slices, config: StudentConfig) -> tuple[float, ScaleSkip, Float64]:
-    held_out = slice(slices.validation_start, slices.train_end)
-    tried = []
-    for alpha in config.alphas:
-        skip, shape, _ = _skip_and_shape(x, z, slices.fit_end, alpha, config.half_life)
-        scale = np.exp(skip.log_scale(x[:, held_out]))
-        tried.append((alpha, skip, shape, _pinball(z[:, held_out], scale[..., None] * shape)))
-    losses = np.array([value for *_, value in tried])  # (A, H)
-    best = int(np.argmin((losses / losses[0]).mean(1)))
-    return tried[best][:3]
-
-
-def _fit_body(
-    x: Float32,
-    z: Float64,
-    skip: ScaleSkip,
-    shape: Float64,
+def _chosen(
+    training: Training,
+    foundation: Foundation,
     body_at: npt.NDArray[np.int64],
-    slices: Slices,
     config: StudentConfig,
-) -> tuple[int, float]:
-    held_out = slice(slices.validation_start, slices.train_end)
-    data = _supervision(x, z, skip, shape, body_at, slices.train_end)
-    torch.manual_seed(config.training.seed)
-    body = TCN(TCNConfig(len(body_at), config.width, z.shape[2]))
-    fitted = fit(body, data, slice(0, slices.fit_end), held_out, config.training)
-    if fitted.best_epoch == 0:
-        return 0, 0.0
-    added = body_outputs(body, data.x.numpy())[:, held_out]
+    teacher: Teacher | None,
+) -> _Trial:
+    """The best on validation, the first of equals; the skip alone where no body is trained or none helps."""
+    slices, best = training.slices, _Trial(0.0, 0, 0.0, 1.0)
+    if not any(weight > 0 for weight in config.body_weights):
+        return best
+    held_out, z = slice(slices.validation_start, slices.train_end), training.z[:, : slices.train_end]
+    taught = None if teacher is None else teacher.final if teacher.early is None else teacher.early
+    data = _supervision(training, foundation, body_at, taught)
     skipped = data.skip.numpy()[:, held_out]
-    losses = []
-    for weight in config.body_weights:
-        y = skipped + weight * added  # (N, V, H, 4)
-        scale = np.exp(np.where(shape < 0, y[..., 1:2], y[..., 2:3]))
-        losses.append(_pinball(z[:, held_out], y[..., 0:1] + scale * shape))
-    best = int(np.argmin((np.array(losses) / losses[0]).mean(1)))
-    return fitted.best_epoch, config.body_weights[best]
+    reference = np.nanmean(session_pinball(z[:, held_out], skipped, foundation.shape), axis=0)
+    tried = []
+    for teacher_weight in (0.0,) if teacher is None else config.teacher_weights:
+        body, settings = _new_body(data, config), replace(config.training, teacher_weight=teacher_weight)
+        epochs = fit(body, data, slice(0, slices.fit_end), held_out, settings).best_epoch
+        added = body_outputs(body, data.x.numpy())[:, held_out]
+        for weight in config.body_weights if epochs else ():
+            losses = session_pinball(z[:, held_out], skipped + weight * added, foundation.shape)
+            loss = float((np.nanmean(losses, axis=0) / reference).mean())
+            tried.append(_Trial(teacher_weight if weight else 0.0, epochs if weight else 0, weight, loss))
+    return min(tried, key=lambda trial: trial.loss, default=best)
+
+
+def _new_body(data: Supervision, config: StudentConfig) -> TCN:
+    torch.manual_seed(config.training.seed)
+    return TCN(TCNConfig(data.x.shape[2], config.width, data.z.shape[2]))
 
 
 def _supervision(
-    x: Float32, z: Float64, skip: ScaleSkip, shape: Float64, body_at: npt.NDArray[np.int64], end: int
+    training: Training, foundation: Foundation, body_at: npt.NDArray[np.int64], taught: Forecast | None
 ) -> Supervision:
-    weight, bias = skip.outputs()
-    outputs = (x[:, :end] @ weight + bias).reshape(x.shape[0], end, -1, 4)
+    """Of the training slice; where `taught` ends before it, the rest has no teacher."""
+    end = training.slices.train_end
+    x, z = training.inputs.x[:, :end], training.z[:, :end]
+    skip, teacher = foundation.outputs(x), None
+    if taught is not None:
+        held = taught.sigma.shape[1]
+        y = teacher_outputs(taught, training.inputs.vol[:, :held], training.horizons, foundation.shape)
+        teacher = torch.full((*z.shape, 4), torch.nan)
+        teacher[:, :held] = torch.from_numpy(levelled(y, skip[:, :held]).astype(np.float32))
     return Supervision(
-        torch.from_numpy(np.ascontiguousarray(x[:, :end, body_at])),
-        torch.from_numpy(outputs),
-        torch.from_numpy(z[:, :end].astype(np.float32)),
-        torch.from_numpy(shape.astype(np.float32)),
+        torch.from_numpy(np.ascontiguousarray(x[..., body_at])),
+        torch.from_numpy(skip),
+        torch.from_numpy(z.astype(np.float32)),
+        torch.from_numpy(foundation.shape.astype(np.float32)),
+        teacher,
     )
 
 
-def _body_features(skip: ScaleSkip, x: Float32, most: int) -> npt.NDArray[np.int64]:
-    """The features the convolution reads: those with the largest skip weights summed over horizons, of those that move
-    in training. What never moved has random weights in a body, which a later value would meet."""
+def _body_features(training: Training, foundation: Foundation, most: int) -> npt.NDArray[np.int64]:
+    """The features the convolution reads, of those that move in training: what never moved has random weights in a
+    body, which a later value would meet."""
+    x = training.inputs.x[:, : training.slices.train_end]
     moving = np.flatnonzero((x != x[:1, :1]).any((0, 1)))
     if not len(moving):
         raise ValueError(f"all {x.shape[2]} features are constant in training: there is nothing to learn from")
-    strength = np.abs(skip.weight).sum(1)[moving]
-    chosen = moving[np.argsort(-strength, kind="stable")[:most]]
-    return np.sort(chosen).astype(np.int64)
+    return foundation.strongest(moving, most)
 
 
-def _network(skip: ScaleSkip, body: TCN | None, body_at: npt.NDArray[np.int64], weight: float, width: int) -> Network:
-    skip_weight, skip_bias = skip.outputs()
+def _network(
+    foundation: Foundation, body: TCN | None, body_at: npt.NDArray[np.int64], weight: float, width: int
+) -> Network:
+    skip_weight, skip_bias = foundation.skip.outputs()
     outputs = len(skip_bias)
     if body is None:
         sizes = ((width, len(body_at), 4), (width, width, 4), (width, width, 4))
@@ -223,12 +203,3 @@ def _centred(network: Network, body: TCN, data: Supervision, weight: float) -> N
     mean = added[known].mean(0)  # (H, 4)
     mean[:, 3] = 0.0
     return replace(network, head_bias=(network.head_bias - weight * mean.ravel()).astype(np.float32))
-
-
-def _pinball(z: Float64, quantiles: Float64) -> Float64:
-    """(N, V, H) against (N, V, H, 9) -> (H,): mean pinball loss over q10, q50, q90 where z is known."""
-    losses = []
-    for at in PRIMARY:
-        error = z - quantiles[..., at]
-        losses.append(np.nanmean(np.maximum(QUANTILES[at] * error, (QUANTILES[at] - 1) * error), axis=(0, 1)))
-    return np.asarray(np.mean(losses, axis=0))

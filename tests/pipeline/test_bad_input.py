@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from torch import Tensor
 
 from models.forecasters.body import Body
 from models.forecasters.fit import FitConfig, Supervision, fit
-from models.forecasters.student import Slices, StudentConfig, fit_student
+from models.forecasters.interface import Inputs, Slices, Training
+from models.forecasters.student import StudentConfig, fit_student
 from pipeline import exclusions, featurize, train, walkforward
 from pipeline.config import Config
 from pipeline.config_models import Own
@@ -88,7 +90,7 @@ def _counted(config: Config, training: dict[str, Any]) -> None:
     assert found["without_outcomes"] == [{"fold": "2009", "horizons": [5, 20]}]
     assert found["breaks"] == [["2006-02-28", "2006-05-01"]]
     short = {(row["model"], row["what"]): row["tickers"] for row in found["tickers_by_model"]}
-    assert short["lstm", "short_tickers"] == {"2008": 2, "2009": 1}  # T03 and, in the first year, T04
+    assert short["lstm", "short_tickers"] == {"2008": 2, "2009": 1, "live": 1}  # T03; at first T04
     choices = Registry(config.data.artifacts).read_json(training["run_id"], "choices.json")
     assert volume <= set(choices["lstm"]["2008"]["constant_features"])
     assert volume <= set(choices["regression"]["2008"]["constant_features"])
@@ -100,7 +102,7 @@ def _said(training: dict[str, Any]) -> None:
     assert "No value before the test of 2008, so nothing learnt from: volume_z_20, volume_z_60" in text
     assert "The test of 2009 has no known outcome of horizon 5, 20 and counts for nothing there." in text
     assert "No session between 2006-02-28 and 2006-05-01: nothing is tested there." in text
-    assert "lstm in 2008, 2009: up to 2 tickers with too few bars to fill the model's context" in text
+    assert "lstm in 2008, 2009, live: up to 2 tickers with too few bars to fill the model's context" in text
 
 
 def _not_judged(config: Config, training: dict[str, Any]) -> None:
@@ -236,10 +238,12 @@ def test_a_body_reads_no_feature_that_never_moved_in_training() -> None:
     x[..., 2] = 0  # missing until after training
     z = generator.standard_normal((3, 400, 1))
     config = StudentConfig((100.0,), 500.0, 4, 4, (0.0, 1.0), FitConfig(1, 1, 1e-3, 0.1, 0))
-    found = fit_student(x, z, z**2, Slices(280, 300, 400), config)
+    ones = np.ones((3, 400))
+    training = Training(Inputs(x, ones, ones), z, z**2, (1,), ("a", "b", "c", "d"), Slices(280, 300, 400), 500.0, 0)
+    found = fit_student(training, config)
     assert found.network.body_features.tolist() == [0, 1, 3]
     with pytest.raises(ValueError, match="all 4 features are constant in training"):
-        fit_student(np.ones_like(x), z, z**2, Slices(280, 300, 400), config)
+        fit_student(replace(training, inputs=Inputs(np.ones_like(x), ones, ones)), config)
 
 
 class Brittle(Body):

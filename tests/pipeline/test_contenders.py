@@ -110,7 +110,7 @@ def test_every_shipped_learner_races_and_forecasts_the_test_years_alone(data: Da
     )  # fmt: skip
     last = folds(data)[-1:]
     names = (*contenders.ALWAYS, *contenders.learners(quick))
-    found, choices = contenders.enter(data, last, quick, names)
+    found, choices, _ = contenders.enter(data, last, quick, names)
     assert list(found) == list(names)
     test = slice(last[0].test_start, last[0].test_end)
     for name, forecast in found.items():
@@ -121,7 +121,7 @@ def test_every_shipped_learner_races_and_forecasts_the_test_years_alone(data: Da
 
 
 def test_a_model_of_yours_is_fitted_on_every_fold(data: Dataset, mine: Path) -> None:
-    found, choices = contenders.enter(data, folds(data), with_own(f"{mine}:MyModel"), ("mine",))
+    found, choices, _ = contenders.enter(data, folds(data), with_own(f"{mine}:MyModel"), ("mine",))
     assert choices == {"mine": {fold.name: {"level": "mine"} for fold in folds(data)}}
     covered = [np.isfinite(found["mine"].sigma[:, fold.test_start : fold.test_end]).all() for fold in folds(data)]
     assert all(covered)
@@ -195,7 +195,7 @@ def test_a_muted_feature_moves_no_forecast(data: Dataset) -> None:
 
 def test_weights_of_the_stack_rest_on_earlier_years(data: Dataset) -> None:
     config = load(None, ("models.processes=1",))
-    members, _ = contenders.enter(data, folds(data), config, ("har", "regression"))
+    members, *_ = contenders.enter(data, folds(data), config, ("har", "regression"))
     weights = contenders.stacked(data, folds(data), members).weights
     np.testing.assert_allclose(weights[0], 0.5)
     np.testing.assert_allclose(weights.sum(1), 1.0)

@@ -45,6 +45,32 @@ def elsewhere(config: Config, name: str) -> Config:
     return config.model_copy(update={"data": data})
 
 
+def with_teacher(config: Config, learner: str) -> Config:
+    """A race of this learner, and a student whose body is always used."""
+    student = config.models.student.model_copy(update={"body_weights": (1.0,), "learning_rate": 0.01})
+    return config.model_copy(
+        update={"models": config.models.model_copy(update={"race": (learner,), "student": student})}
+    )
+
+
+def test_who_taught_the_student_is_recorded(small_config: Config, prices: pd.DataFrame) -> None:
+    config = with_teacher(small_config, "regression")
+    _, run_id = run_all(config, prices)
+    registry = Registry(config.data.artifacts)
+    networks, choices = registry.run_dir(run_id) / "networks", registry.read_json(run_id, "choices.json")
+    names = [*registry.read_json(run_id, "training.json")["folds"], "live"]
+    assert list(choices["student"]) == list(choices["regression"]) == names
+    taught = []
+    for name in names:
+        notes = json.loads((networks / f"{name}.json").read_text())
+        candidate = networks / f"candidate_{name}.json"
+        notes = json.loads(candidate.read_text()) if candidate.is_file() else notes
+        assert {key: notes[key] for key in choices["student"][name]} == choices["student"][name]
+        assert set(notes["teachers"]) == ({"scale_skip", "regression"} if notes["teacher_weight"] else set())
+        taught.append(notes["teacher_weight"] > 0)
+    assert any(taught)
+
+
 def test_every_model_forecasts_the_same_cells_and_the_verdict_is_written(
     small_config: Config, prices: pd.DataFrame
 ) -> None:
@@ -122,10 +148,11 @@ def test_every_look_at_the_test_years_is_in_the_ledger(small_config: Config, pri
     assert any(line.startswith("trial 2 of the ledger") for line in summary.lines)
 
 
-@pytest.mark.parametrize("cut", ["2008-02-01", "2008-06-02"])
+@pytest.mark.parametrize(("cut", "learner"), [("2008-02-01", None), ("2008-06-02", None), ("2008-06-02", "regression")])
 def test_an_altered_future_changes_no_earlier_forecast_of_any_model(
-    small_config: Config, prices: pd.DataFrame, cut: str
+    small_config: Config, prices: pd.DataFrame, cut: str, learner: str | None
 ) -> None:
+    config, racing = (with_teacher(small_config, learner), {learner, "stack"}) if learner else (small_config, set())
     later = prices["session"] >= pd.Timestamp(cut)
     altered = prices.copy()
     factor = np.exp(np.random.default_rng(0).normal(0.5, 0.3, int(later.sum())))
@@ -133,17 +160,17 @@ def test_an_altered_future_changes_no_earlier_forecast_of_any_model(
         altered.loc[later, name] *= factor
     found = []
     for name, rows in (("base", prices), ("altered", altered)):
-        lake, _ = run_all(elsewhere(small_config, name), rows)
+        lake, _ = run_all(elsewhere(config, name), rows)
         kept = lake.read("forecasts", f"session < DATE '{cut}'", order_by="model, ticker, session, horizon")
         found.append(kept.drop(columns=["run_id", "created_at"]))
     assert len(found[0]) > 0
-    assert set(found[0]["model"]) == MODELS
+    assert set(found[0]["model"]) == MODELS | racing
     pd.testing.assert_frame_equal(found[0], found[1], check_exact=True)
     # The headlines moved with the prices they recap.
-    titles = [set(Lake(elsewhere(small_config, name).data.lake).news()["title"]) for name in ("base", "altered")]
+    titles = [set(Lake(elsewhere(config, name).data.lake).news()["title"]) for name in ("base", "altered")]
     assert titles[0] != titles[1]
     later_rows = [
-        Lake(elsewhere(small_config, name).data.lake).read("forecasts", f"session >= DATE '{cut}'")["sigma"].sum()
+        Lake(elsewhere(config, name).data.lake).read("forecasts", f"session >= DATE '{cut}'")["sigma"].sum()
         for name in ("base", "altered")
     ]
     assert later_rows[0] != later_rows[1]

@@ -102,7 +102,7 @@ def test_the_model_is_fitted_as_in_the_race(config: Config) -> None:
     figures = tune.run(config, "lstm", 1).figures
     data = walkforward.read(Lake.of(config.data), config)
     search = tune.Search.of(data, config, "lstm")
-    forecasts, _ = contenders.enter(search.data, search.folds, config, ["lstm"])
+    forecasts, *_ = contenders.enter(search.data, search.folds, config, ["lstm"])
     found = []
     for fold in search.folds:
         own, reference = (tune._pinball(search.data, f, fold) for f in (forecasts["lstm"], search.ewma))

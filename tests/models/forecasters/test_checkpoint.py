@@ -18,7 +18,8 @@ from models.forecasters.lstm import LSTM
 
 ROOT = Path(__file__).resolve().parents[3]
 
-# Dropout, so that the random state counts; early stopping; a checkpoint every third step, so that a kill falls between.
+# Dropout and noise, so that the random state counts; a teacher; early stopping; a checkpoint every third step, so that
+# a kill falls between.
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
@@ -42,11 +43,11 @@ generator = np.random.default_rng(0)
 x = generator.normal(0, 1, (6, 400, 2)).astype(np.float32)
 z = np.exp(0.6 * np.roll(x[..., :1], 2, axis=1)) * generator.normal(0, 1, (6, 400, 1))
 shape = np.linspace(-2.3, 2.3, 9)[None]
-arrays = (x, np.zeros((6, 400, 1, 4)), z, shape)
+arrays = (x, np.zeros((6, 400, 1, 4)), z, shape, generator.normal(0, 0.1, (6, 400, 1, 4)))
 data = Supervision(*(torch.from_numpy(a.astype(np.float32)) for a in arrays))
 torch.manual_seed(0)
 body = Mortal(2, 8, 1, 0.3, 10, 1)
-config = FitConfig(6, 2, 5e-3, 0.1, 0, batch=4, chunk=32, checkpoint_steps=3)
+config = FitConfig(6, 2, 5e-3, 0.1, 0, batch=4, chunk=32, checkpoint_steps=3, teacher_weight=0.5, noise=0.1)
 fitted = fit(body, data, slice(0, 300), slice(310, 400), config, directory=directory)
 np.savez(out, *[v.numpy() for v in body.state_dict().values()], fitted.curve, fitted.train_curve, fitted.best_epoch)
 """

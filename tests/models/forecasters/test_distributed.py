@@ -26,13 +26,15 @@ torch.set_num_threads(1)
 generator = np.random.default_rng(0)
 x = generator.normal(0, 1, (5, 400, 2)).astype(np.float32)
 z = np.exp(0.6 * np.roll(x[..., :1], 2, axis=1)) * generator.normal(0, 1, (5, 400, 1))
-z[generator.random(z.shape) < 0.2] = np.nan  # shares of a batch do not know equally many targets
-arrays = (x, np.zeros((5, 400, 1, 4)), z, np.linspace(-2.3, 2.3, 9)[None])
+z[generator.random(z.shape) < 0.2] = np.nan  # shares of a batch do not know equally many targets, nor teachers
+teacher = generator.normal(0, 0.1, (5, 400, 1, 4))
+teacher[generator.random(z.shape) < 0.3] = np.nan
+arrays = (x, np.zeros((5, 400, 1, 4)), z, np.linspace(-2.3, 2.3, 9)[None], teacher)
 data = Supervision(*(torch.from_numpy(a.astype(np.float32)) for a in arrays))
 torch.manual_seed(0)
 body = LSTM(2, 8, 1, 0.0, 10, 1)
 distributed = sys.argv[1] == "distributed"
-config = FitConfig(5, 5, 5e-3, 0.1, 0, batch=4, chunk=32, distributed=distributed)
+config = FitConfig(5, 5, 5e-3, 0.1, 0, batch=4, chunk=32, distributed=distributed, teacher_weight=0.5)
 fitted = fit(body, data, slice(0, 300), slice(310, 400), config, directory=Path(sys.argv[2]))
 rank = torch.distributed.get_rank() if distributed else 0
 weights = np.concatenate([v.numpy().ravel() for v in body.state_dict().values()])

@@ -126,3 +126,57 @@ def test_a_loss_that_is_not_finite_is_an_error() -> None:
     torch.nn.init.normal_(net.head.weight)
     with pytest.raises(FloatingPointError, match="training loss is nan in epoch 1; lower the learning rate"):
         fit(net, data, slice(0, 850), None, CONFIG)
+
+
+def weights_of(net: TCN) -> bytes:
+    return b"".join(v.numpy().tobytes() for v in net.state_dict().values())
+
+
+def taught() -> Supervision:
+    """Labels of pure noise, and a teacher that knows what the scale would follow: a feature of 40 sessions ago."""
+    data = planted()
+    teacher = torch.zeros(*data.z.shape, 4)
+    teacher[:, 40:, 0, 1] = teacher[:, 40:, 0, 2] = 0.3 * torch.tanh(data.x[:, :-40, 0])
+    z = torch.randn(data.z.shape, generator=torch.Generator().manual_seed(0))
+    return replace(data, z=z, teacher=teacher)
+
+
+def test_a_teacher_without_weight_moves_no_byte() -> None:
+    found = []
+    for data in (planted(), replace(planted(), teacher=torch.ones(8, 1200, 1, 4))):
+        net = body(1)
+        fit(net, data, slice(0, 850), None, replace(CONFIG, epochs=1))
+        found.append(weights_of(net))
+    assert found[0] == found[1]
+
+
+def test_what_the_teacher_knows_is_learnt_though_labels_say_nothing() -> None:
+    data, follows = taught(), []
+    for weight in (0.0, 10.0):
+        net = body()
+        settings = replace(CONFIG, epochs=25, learning_rate=1e-2, teacher_weight=weight)
+        fit(net, data, slice(0, 850), None, settings)
+        added = body_outputs(net, data.x.numpy())[:, 900:, 0, 1]
+        follows.append(np.corrcoef(added.ravel(), data.teacher[:, 900:, 0, 1].numpy().ravel())[0, 1])
+    assert follows[0] < 0.3
+    assert follows[1] > 0.8
+
+
+def test_a_teacher_after_the_training_slice_is_not_read() -> None:
+    found = []
+    for later in (0.0, 5.0):
+        data, net = taught(), body(1)
+        data.teacher[:, 850:] = later
+        fit(net, data, slice(0, 850), None, replace(CONFIG, epochs=1, teacher_weight=1.0))
+        found.append(weights_of(net))
+    assert found[0] == found[1]
+
+
+def test_noise_is_the_seed_s_and_not_in_what_is_judged() -> None:
+    found, data = [], planted()
+    for noise in (0.0, 0.5, 0.5):
+        net = body(1)
+        fitted = fit(net, data, slice(0, 850), slice(900, 1200), replace(CONFIG, epochs=1, noise=noise))
+        assert fitted.curve[0] == evaluate(body(1), data, slice(900, 1200))
+        found.append(weights_of(net))
+    assert found[0] != found[1] == found[2]

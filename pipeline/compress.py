@@ -1,36 +1,31 @@
-"""compress: the latest run's student in int8, proven equal on every test year, sealed into a bundle.
+"""compress: the latest run's student made smaller, in int8, proven equal on every test year, sealed into a bundle.
 
-Every fold's network is quantized with its own training data and scored on its own test year through ONNX
-Runtime, so that the int8 forecasts in the lake, and the equality table, are out-of-sample. The live network is
-then quantized the same way and published; the gate's verdict decides whether it is the student or the baseline.
+Every fold's network is pruned where its own validation allows, quantized with its own training data and scored on its
+own test year through ONNX Runtime, so that the int8 forecasts in the lake, and the equality table, are out-of-sample.
+Where quantizing alone does not pass the gate, all networks are trained with rounding in the loop and judged again. The
+live network is made the same way and published; the gate's verdict decides whether it is the student or the baseline.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-import onnxruntime
 import pandas as pd
 
-from features.splits import Fold
 from models.compact import bundle as bundles
-from models.compact import export, integer
-from models.compact.integer import QuantizedLayer, QuantizedNetwork
+from models.compact import export
+from models.compact.integer import QuantizedLayer
 from models.compact.network import FIELD
-from models.compact.onnx_graph import options
-from models.compact.quantize import quantize
-from models.compact.runtime import Scorer, target_weights
-from models.decode import Forecast, decode
-from pipeline import trained, walkforward
+from models.compact.runtime import Scorer
+from pipeline import int8, proof, pruned, trained, walkforward
 from pipeline.config import Config
 from pipeline.errors import DataError
-from pipeline.evidence import equality, race
-from pipeline.evidence.significance import Resampling
+from pipeline.int8 import Calibrated, Compared, Method
+from pipeline.pruned import Pruned
 from pipeline.registry import Registry
 from pipeline.store import Lake
 from pipeline.summary import Progress, Summary, silent
@@ -39,26 +34,16 @@ from pipeline.walkforward import Dataset
 
 Float32 = npt.NDArray[np.float32]
 GOLDEN_WINDOWS = 8
-
-
-@dataclass(frozen=True)
-class _Fold:
-    """One test year: positions, float and int8 outputs, and the two differences that must be none."""
-
-    fold: Fold
-    exact: Float32
-    int8: Float32
-    forecasts: tuple[Forecast, Forecast]
-    window_difference: float
-    same_body: bool
+LIVE = "live"
 
 
 def run(config: Config, progress: Progress = silent) -> Summary:
-    """Quantize, prove, publish.
+    """Prune, quantize, prove, publish.
 
     Raises:
         StoreError: nothing has been trained.
-        DataError: the lake's features are no longer those of the run, or int8 is not equal to float.
+        DataError: the lake's features are no longer those of the run, the walk-forward is not, int8 is not equal to
+            float, or what pruning left is not as good as the student.
     """
     lake, registry = Lake.of(config.data), Registry(config.data.artifacts)
     run_id = registry.latest_run()
@@ -67,161 +52,112 @@ def run(config: Config, progress: Progress = silent) -> Summary:
     if list(data.panel.feature_names) != training["features"]:
         raise DataError(f"the lake's features are not those of run {run_id}; run: tradewind train")
     directory = registry.run_dir(run_id) / "networks"
-    folds = []
-    for done, name in enumerate(training["folds"]):
-        progress("int8 walk-forward", done, len(training["folds"]))
-        folds.append(_compare_fold(data, trained.read(directory, name), name, config))
-    progress("int8 walk-forward", len(folds), len(folds))
-    proof = _equality(config, data, folds, training["sessions_per_year"])
+    held = {name: trained.read(directory, name) for name in (*training["folds"], LIVE)}
+    small = _pruned(config, data, held, progress)
+    compared, found = _proven(config, data, held, small, progress)
+    progress("weighing the evidence", 0, 1)
+    found |= proof.claims(config, lake, data, compared, run_id, training)
+    found["passed"] = found["passed"] and found["pruned_as_good"]
+    progress("weighing the evidence", 1, 1)
     version = run_id
     with registry.publishing(version) as staging:
-        sealed = _write_bundle(staging, config, data, trained.read(directory, "live"), training, version)
+        sealed = _write_bundle(staging, config, data, held[LIVE], small[LIVE], found["method"], training, version)
         golden = Scorer(sealed).self_check()
-    proof |= {
+    found |= {
+        "folds": training["folds"],
+        "pruning": {"max_macs": config.compress.max_macs, "folds": [each.record for each in small.values()]},
         "bundle_version": version,
         "bundle_bytes": sum(f.stat().st_size for f in (registry.root / "bundles" / version).iterdir()),
         "golden_difference": golden,
     }
-    registry.write_json(run_id, "equality.json", proof)
-    _write_forecasts(lake, data, folds, run_id, version, training["created_at"])
-    if not proof["passed"]:
-        failed = [f"{r['output']} h={r['horizon']}" for r in proof["outputs"] if not r["passed"]]
-        raise DataError(
-            f"int8 is not equal to float ({', '.join(failed) or 'graphs differ'}), so bundle {version} is not made "
-            "champion; see equality.json of the run, or ship the skip alone: --set models.student.body_weights=[0]"
-        )
+    registry.write_json(run_id, "equality.json", found)
+    _write_forecasts(lake, data, compared, run_id, version, training["created_at"])
+    if not found["passed"]:
+        raise DataError(_refusal(found, version))
     registry.set_champion(version)
-    return _summary(proof, training, version, registry.root / "bundles" / version)
+    return _summary(found, training, version, registry.root / "bundles" / version)
 
 
-def _compare_fold(data: Dataset, held: Trained, name: str, config: Config) -> _Fold:
-    sessions = data.panel.sessions
-    first, last, train_last = (
-        int(np.searchsorted(sessions, np.datetime64(held.notes[key])))
-        for key in ("test_first", "test_last", "train_last")
+def _pruned(config: Config, data: Dataset, held: Mapping[str, Trained], progress: Progress) -> dict[str, Pruned]:
+    """Every fold's network, and the live one, at the size that its validation chose."""
+    found = {}
+    for done, (name, each) in enumerate(held.items()):
+        progress("pruning", done, len(held))
+        found[name] = pruned.pruned(data, each, name, config)
+    progress("pruning", len(held), len(held))
+    return found
+
+
+def _proven(
+    config: Config, data: Dataset, held: Mapping[str, Trained], small: Mapping[str, Pruned], progress: Progress
+) -> tuple[list[Compared], dict[str, Any]]:
+    """The test slices in int8 and the gate's verdict; trained with rounding where quantizing alone does not pass."""
+    names = [name for name in held if name != LIVE]
+    tried: list[dict[str, Any]] = []
+    methods: tuple[Method, ...] = ("ptq", "qat")
+    for method in methods:
+        compared = []
+        for done, name in enumerate(names):
+            progress("int8 walk-forward", done, len(names))
+            compared.append(int8.compare(data, held[name], name, small[name].network, config, method))
+        progress("int8 walk-forward", len(names), len(names))
+        found = proof.gate(config, data, compared, held[LIVE], small[LIVE].network, method)
+        tried.append({"method": method, "outputs_equal": found["outputs_equal"], "least_r2": _least_r2(found)})
+        if found["outputs_equal"]:
+            break
+    return compared, found | {"method": method, "ranges": config.compress.ranges, "tried": tried}
+
+
+def _least_r2(found: dict[str, Any]) -> float | None:
+    """Over test slices and the live network; None where no output moves."""
+    rows = (*found["outputs"], *found["live_outputs"])
+    return min((row["r2"] for row in rows if row["r2"] is not None), default=None)
+
+
+def _refusal(found: dict[str, Any], version: str) -> str:
+    if not found["pruned_as_good"]:
+        return (
+            f"what pruning left loses too much against the student out of sample, so bundle {version} is not made "
+            "champion; see equality.json of the run, or keep every channel: --set compress.prune=[]"
+        )
+    rows = [*found["outputs"], *({**row, "output": f"live {row['output']}"} for row in found["live_outputs"])]
+    failed = [f"{r['output']} h={r['horizon']}" for r in rows if not r["passed"]]
+    return (
+        f"int8 is not equal to float ({', '.join(failed) or 'graphs differ'}), also trained with rounding in the loop, "
+        f"so bundle {version} is not made champion; see equality.json of the run, or ship the skip alone: "
+        "--set models.student.body_weights=[0]"
     )
-    fold = Fold(name, 0, 0, train_last + 1, first, last + 1)
-    quantized = _quantize(data, held, fold.train_end, config.compress.calibration_sessions)
-    scaled = held.scaler.transform(data.panel.x[:, first - FIELD + 1 : last + 1])
-    exact = held.network.forward_panel(scaled)  # (N, S, H, 4)
-    int8, body = _run_panel(quantized, scaled)
-    windows = np.lib.stride_tricks.sliding_window_view(scaled[:, -FIELD - 20 :], FIELD, axis=1)  # (N, 21, F, 64)
-    from_windows, window_body = _run_window(
-        quantized, windows.transpose(0, 1, 3, 2).reshape(-1, FIELD, scaled.shape[2])
-    )
-    newest = int8[:, -21:]
-    same_body = bool(
-        (body == integer.body_panel(quantized, scaled)).all()
-        and (window_body == body[:, -21:].reshape(window_body.shape)).all()
-    )
-    vol = data.panel.vol[:, first : last + 1]
-    forecasts = tuple(decode(y, vol, data.horizons, held.shape, held.factor) for y in (exact, int8))
-    difference = float(np.abs(from_windows.reshape(newest.shape) - newest).max())
-    return _Fold(fold, exact, int8, (forecasts[0], forecasts[1]), difference, same_body)
 
 
-def _quantize(data: Dataset, held: Trained, train_end: int, calibration_sessions: int) -> QuantizedNetwork:
-    """Ranges from the last training sessions, and never from later ones."""
-    first = max(0, train_end - calibration_sessions - FIELD)
-    return quantize(held.network, held.scaler.transform(data.panel.x[:, first:train_end]))
-
-
-def _run_panel(quantized: QuantizedNetwork, scaled: Float32) -> tuple[Float32, npt.NDArray[np.uint8]]:
-    x = np.ascontiguousarray(scaled[..., quantized.network.body_features])
-    y, body = _session(export.panel_graph(quantized)).run(
-        ["y", "hidden_2_q"], {"x": x, "last": np.ascontiguousarray(scaled[:, FIELD - 1 :])}
-    )
-    return y, body.transpose(0, 2, 1)
-
-
-def _run_window(quantized: QuantizedNetwork, windows: Float32) -> tuple[Float32, npt.NDArray[np.uint8]]:
-    x = np.ascontiguousarray(windows[..., quantized.network.body_features])
-    y, body = _session(export.window_graph(quantized)).run(
-        ["y", "hidden_2_q"], {"x": x, "last": np.ascontiguousarray(windows[:, -1])}
-    )
-    return y, body
-
-
-def _session(model: onnx.ModelProto) -> Any:
-    content = export.with_hidden(model).SerializeToString()
-    return onnxruntime.InferenceSession(content, options(), providers=["CPUExecutionProvider"])
-
-
-def _equality(config: Config, data: Dataset, folds: list[_Fold], sessions_per_year: float) -> dict[str, Any]:
-    exact, int8 = (_pooled(data, folds, which) for which in ("exact", "int8"))
-    rows = equality.outputs(exact, int8, data.horizons, config.compress.min_r2, config.compress.max_difference)
-    forecasts = {"float": _whole(data, folds, 0), "int8": _whole(data, folds, 1)}
-    vol = data.panel.vol.astype(np.float64)
-    losses = race.losses(forecasts, data.log_return, data.rv, vol, data.horizons)
-    e = config.evidence
-    resampling = Resampling(e.confidence, e.gate_level, e.resamples, e.block_sessions, e.min_blocks, config.models.seed)
-    sizing = _sizing(config, sessions_per_year)
-    weights = [target_weights(f.sigma, data.horizons, sizing) for f in forecasts.values()]
-    change = equality.relative_change(*(w[np.isfinite(weights[0])] for w in weights))
-    compared = [
-        r for r in race.compare(losses, data.horizons, resampling, "int8", "float") if r["measure"] == "pinball"
-    ]
-    pinball = [
-        {
-            "horizon": r["horizon"],
-            "float": float(np.nanmean(losses[f"float|pinball|{r['horizon']}"])),
-            "int8": float(np.nanmean(losses[f"int8|pinball|{r['horizon']}"])),
-            **{key: r[key] for key in ("gain_percent", "low", "high")},
-        }
-        for r in compared
-    ]
-    window_difference = max(f.window_difference for f in folds)
-    same_body = all(f.same_body for f in folds)
-    return {
-        "folds": [f.fold.name for f in folds],
-        "outputs": rows,
-        "window_panel_max_difference": window_difference,
-        "integer_body_equal": same_body,
-        "pinball": pinball,
-        "weight_change_p99": float(np.percentile(change, 99)),
-        "n": len(exact),
-        "passed": all(r["passed"] for r in rows) and same_body and window_difference <= 1e-5,
-    }
-
-
-def _pooled(data: Dataset, folds: list[_Fold], which: str) -> npt.NDArray[np.float64]:
-    """(n, H, 4) outputs of every test cell with a volatility."""
-    parts = []
-    for f in folds:
-        known = np.isfinite(data.panel.vol[:, f.fold.test_start : f.fold.test_end])
-        parts.append(getattr(f, which)[known])
-    return np.concatenate(parts).astype(np.float64)
-
-
-def _whole(data: Dataset, folds: list[_Fold], which: int) -> Forecast:
-    out = walkforward.blank(data)
-    for f in folds:
-        for whole, part in zip(out, f.forecasts[which], strict=True):
-            whole[:, f.fold.test_start : f.fold.test_end] = part
-    return out
-
-
-def _write_forecasts(lake: Lake, data: Dataset, folds: list[_Fold], run_id: str, version: str, created_at: str) -> None:
-    positions = [f.fold for f in folds]
-    rows = walkforward.forecast_rows(
-        data, positions, run_id, "int8", _whole(data, folds, 1), pd.Timestamp(created_at), version
-    )
+def _write_forecasts(
+    lake: Lake, data: Dataset, compared: Sequence[Compared], run_id: str, version: str, created_at: str
+) -> None:
+    positions, forecast = [each.fold for each in compared], proof.int8_forecast(data, compared)
+    rows = walkforward.forecast_rows(data, positions, run_id, "int8", forecast, pd.Timestamp(created_at), version)
     lake.replace("forecasts", rows, f"run_id = '{run_id}' AND model = 'int8'")
 
 
 def _write_bundle(
-    staging: Path, config: Config, data: Dataset, live: Trained, training: dict[str, Any], version: str
+    staging: Path,
+    config: Config,
+    data: Dataset,
+    live: Trained,
+    small: Pruned,
+    method: Method,
+    training: dict[str, Any],
+    version: str,
 ) -> bundles.Bundle:
-    sessions = data.panel.sessions
-    train_end = int(np.searchsorted(sessions, np.datetime64(live.notes["train_last"]))) + 1
-    quantized = _quantize(data, live, train_end, config.compress.calibration_sessions)
+    quantized, _ = int8.quantized(data, live, small.network, config, method)
     for coded, twin in ((False, ""), (True, "_u8")):
         export.save(export.window_graph(quantized, coded), staging / f"window{twin}.onnx")
         export.save(export.panel_graph(quantized, coded), staging / f"panel{twin}.onnx")
     x = _golden_windows(data)
-    y, _ = _run_window(quantized, live.scaler.transform(x))
+    y, _ = int8.run_window(quantized, live.scaler.transform(x))
     np.savez_compressed(staging / "golden.npz", x=x, y=y)
-    return bundles.seal(staging, _manifest(config, live, training, version, quantized.layers[0]))
+    calibrated = int8.calibration(data, live, config, lambda scaled: int8.run_panel(quantized, scaled)[0])
+    manifest = _manifest(config, live, calibrated, training, version, quantized.layers[0])
+    channels = [len(layer.bias) for layer in quantized.layers]
+    return bundles.seal(staging, manifest | {"channels": channels, "quantized": method})
 
 
 def _golden_windows(data: Dataset) -> Float32:
@@ -233,7 +169,12 @@ def _golden_windows(data: Dataset) -> Float32:
 
 
 def _manifest(
-    config: Config, live: Trained, training: dict[str, Any], version: str, first: QuantizedLayer
+    config: Config,
+    live: Trained,
+    calibrated: Calibrated,
+    training: dict[str, Any],
+    version: str,
+    first: QuantizedLayer,
 ) -> dict[str, Any]:
     names = training["features"]
     center, scale = (values.astype(float).tolist() for values in (live.scaler.center, live.scaler.scale))
@@ -247,8 +188,8 @@ def _manifest(
         "body_features": [names[i] for i in live.network.body_features],
         "codes": {"scale": float(first.input_scale), "zero_point": int(first.input_zero_point)},
         "horizons": training["horizons"],
-        "residual_shape": live.shape.tolist(),
-        "sigma_factor": live.factor.tolist(),
+        "residual_shape": calibrated.shape.tolist(),
+        "sigma_factor": calibrated.factor.tolist(),
         "receptive_field": FIELD,
         "target": {
             "interval": training["target_interval"],
@@ -278,15 +219,38 @@ def _sizing(config: Config, sessions_per_year: float) -> dict[str, Any]:
     }
 
 
-def _summary(proof: dict[str, Any], training: dict[str, Any], version: str, path: Path) -> Summary:
-    judged = [row["r2"] for row in proof["outputs"] if row["r2"] is not None]
+def _summary(found: dict[str, Any], training: dict[str, Any], version: str, path: Path) -> Summary:
+    least, bytes_ = _least_r2(found), found["bundle_bytes"]
+    weight = next(row for row in found["claims"] if row["claim"] == "weight_change")
+    judged = [row for row in found["claims"] if row["floor"] is not None]
+    held = sum(bool(row["holds"]) for row in judged)
     lines = (
-        f"bundle {version} ({training['status']}), {proof['bundle_bytes'] / 1000:.0f} KB, in {path}",
-        f"int8 equals float on {proof['n']:,} out-of-sample cells: "
-        + (f"least centred R2 {min(judged):.6f}, " if judged else "")
-        + f"target weights within {100 * proof['weight_change_p99']:.3f} % (99th percentile)",
-        f"window equals panel within {proof['window_panel_max_difference']:.1g}; integer body equal bit for bit to the "
-        f"NumPy reference: {'yes' if proof['integer_body_equal'] else 'no'}",
+        f"bundle {version} ({training['status']}), {bytes_ / 1000:.0f} KB, in {path}",
+        _pruning_sentence(found["pruning"]["folds"]),
+        f"int8 equals float on {found['n']:,} out-of-sample cells"
+        + (" after training with rounding in the loop" if found["method"] == "qat" else "")
+        + (f": least centred R2 {least:.6f}" if least is not None else "")
+        + f", target weights within {weight['figure']:.3f} % (99th percentile)",
+        f"window equals panel within {found['window_panel_max_difference']:.1g}; integer body equal bit for bit to the "
+        f"NumPy reference: {'yes' if found['integer_body_equal'] else 'no'}",
+        f"{held} of {len(judged)} claims of equality hold, {sum(bool(row['certain']) for row in judged)} of them with "
+        "their whole interval",
     )
-    figures = {"version": version, "status": training["status"], "path": str(path), "passed": proof["passed"]}
+    figures = {"version": version, "status": training["status"], "path": str(path), "passed": found["passed"]}
     return Summary("compress", lines, figures)
+
+
+def _pruning_sentence(records: Sequence[dict[str, Any]]) -> str:
+    bodies = [record for record in records if record["body_weight"]]
+    if not bodies:
+        return "every network is the skip alone: there is no body to prune"
+    smaller = [record for record in bodies if record["chosen"]]
+    if not smaller:
+        return f"none of {len(bodies)} bodies pruned: {bodies[0]['reason']}"
+    shares = [
+        record["curve"][record["chosen"]]["window_macs"] / record["curve"][0]["window_macs"] for record in smaller
+    ]
+    return (
+        f"{len(smaller)} of {len(bodies)} bodies pruned, to {100 * min(shares):.0f}-{100 * max(shares):.0f} % of their "
+        "multiply-adds"
+    )

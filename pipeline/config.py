@@ -11,7 +11,7 @@ import datetime as dt
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -176,7 +176,19 @@ class Compress(Section):
     """From the trained student to the int8 bundle."""
 
     body_features: int = Field(32, ge=4, le=32, description="most features the convolution reads")
-    calibration_sessions: int = Field(750, ge=64, description="last training sessions that set the int8 ranges")
+    prune: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.5, 0.25, 0.125),
+        description="shares of the body's multiply-adds tried; validation chooses; empty = only max_macs",
+    )
+    max_macs: int = Field(0, ge=0, description="most multiply-adds of the body for one window; 0 = no bound")
+    prune_tolerance: float = Field(
+        0.05, ge=0, description="percent of validation pinball that a smaller body may be worse than the best one"
+    )
+    prune_epochs: int = Field(3, ge=1, le=100, description="passes over the training sessions after channels have left")
+    ranges: Literal["minmax", "percentile", "mse"] = Field(
+        "minmax", description="end of an int8 range: largest activation, 99.99th percentile, or least squared error"
+    )
+    calibration_sessions: int = Field(1500, ge=64, description="last training sessions that set the int8 ranges")
     min_r2: float = Field(0.999, gt=0, lt=1, description="least centred R2 of every int8 output against float")
     max_difference: float = Field(1e-4, gt=0, description="largest difference of an output that hardly moves")
 

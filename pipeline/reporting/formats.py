@@ -25,6 +25,7 @@ MODEL_LABELS = {
     "seq2seq": "LSTM, horizon by horizon",
     "stack": "Stack of the learners",
     "student": "Student network",
+    "pruned": "Pruned student",
     "int8": "Int8 student",
 }
 

@@ -161,21 +161,21 @@ def _race(inputs: Inputs) -> Section:
 
 
 def _equality(inputs: Inputs) -> Section:
-    chart = equality.equality_chart(inputs)
-    pinball = equality.pinball_table(inputs)
-    both = (("Pinball loss", pinball),) if pinball else ()
-    body = inputs.equality.get("integer_body_equal")
-    lead = "The int8 network was compared with its float original on every out-of-sample fold."
-    if body is not None:
-        lead += f" An integer-only reference agrees with it {'bit for bit' if body else 'NOT bit for bit'}."
+    drawn = (equality.equality_chart(inputs), equality.size_chart(inputs))
+    shown = (equality.costs_table(inputs), equality.decisions_table(inputs))
+    losses = equality.losses_table(inputs)
     return Section(
         "int8",
-        "Int8 against float",
+        "Small against big: the student, pruned, in int8",
         "Int8",
-        lead=(lead,),
-        charts=(chart,) if chart else (),
-        tables=(equality.equality_table(inputs),),
-        folded=(("Both figures of every output", equality.differences_table(inputs)), *both),
+        lead=tuple(equality.sentences(inputs)),
+        charts=tuple(chart for chart in drawn if chart),
+        tables=tuple(table for table in shown if table),
+        folded=(
+            ("Every output", equality.equality_table(inputs)),
+            ("Both figures of every output", equality.differences_table(inputs)),
+            *((("Losses of every model", losses),) if losses else ()),
+        ),
     )
 
 

@@ -15,13 +15,13 @@ from features.frames import INSTANT, QUANTILES, SESSION
 from pipeline.config import Config, Data
 from pipeline.registry import Registry
 from pipeline.store import Lake, empty, news_id
+from tests.pipeline.report_equality import equality
 from tests.pipeline.report_pieces import (
     CREATED,
     HORIZONS,
     RUN,
     STRATEGIES,
     TICKERS,
-    equality,
     evidence,
     training,
 )

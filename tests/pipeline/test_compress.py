@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,14 +15,14 @@ import pytest
 from features.panel import Panel
 from features.panel import load as load_panel
 from models.compact import bundle as bundles
-from models.compact.network import FIELD
+from models.compact.network import FIELD, Network
 from models.compact.runtime import Scorer
 from pipeline import compress, featurize, score, train
 from pipeline.config import Config
 from pipeline.errors import DataError, StoreError
+from pipeline.evidence import equality
 from pipeline.registry import Registry
 from pipeline.store import Lake
-from pipeline.summary import Summary
 
 TABLES = ("prices", "features", "targets", "forecasts")
 
@@ -30,7 +32,7 @@ class Done(NamedTuple):
     lake: Lake
     registry: Registry
     run_id: str
-    summary: Summary
+    version: str
 
 
 def compressed(config: Config) -> Done:
@@ -38,7 +40,7 @@ def compressed(config: Config) -> Done:
     train.run(config)
     summary = compress.run(config)
     registry = Registry(config.data.artifacts)
-    return Done(config, Lake(config.data.lake), registry, registry.latest_run(), summary)
+    return Done(config, Lake(config.data.lake), registry, registry.latest_run(), summary.figures["version"])
 
 
 def panel_of(done: Done, names: tuple[str, ...]) -> Panel:
@@ -59,8 +61,16 @@ def heard(small_config: Config) -> Config:
 
 
 @pytest.fixture
-def done(heard: Config, small_lake: Lake) -> Done:
-    return compressed(heard)
+def done(heard: Config, small_lake: Lake, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """Made once; every test has a copy of its own."""
+    kept, here = tmp_path_factory.getbasetemp() / "compressed", heard.data.artifacts.parent
+    if not (kept / "done").is_dir():
+        compressed(heard)
+        shutil.copytree(here, kept / "done")
+    shutil.rmtree(here)
+    shutil.copytree(kept / "done", here)
+    registry = Registry(heard.data.artifacts)
+    return Done(heard, Lake(heard.data.lake), registry, registry.latest_run(), registry.champion().name)
 
 
 def test_the_bundle_is_proven_published_and_champion(done: Done) -> None:
@@ -73,16 +83,106 @@ def test_the_bundle_is_proven_published_and_champion(done: Done) -> None:
     assert proof["golden_difference"] <= 1e-5
     assert len(proof["outputs"]) == 4 * len(training["horizons"])
     assert all(row["passed"] for row in proof["outputs"])
-    assert [row["horizon"] for row in proof["pinball"]] == training["horizons"]
-    assert proof["weight_change_p99"] < 0.01
+    assert len(proof["live_outputs"]) == len(proof["outputs"])
+    assert all(row["passed"] for row in proof["live_outputs"])
+    assert (proof["method"], [each["method"] for each in proof["tried"]]) == ("ptq", ["ptq"])
     champion = done.registry.champion()
-    assert champion.name == proof["bundle_version"] == done.summary.figures["version"]
+    assert champion.name == proof["bundle_version"] == done.version
     assert proof["bundle_bytes"] == sum(path.stat().st_size for path in champion.iterdir())
     bundle = bundles.load(champion)
     assert list(bundle.feature_names) == training["features"]
     assert bundle.manifest["training"]["tables"] == training["tables"]
     assert Scorer(bundle).self_check() <= 1e-5
     assert [path.name for path in champion.parent.iterdir()] == [champion.name]
+
+
+def test_every_claim_of_the_table_is_there_and_holds(done: Done) -> None:
+    proof = done.registry.read_json(done.run_id, "equality.json")
+    pairs = [("student", "scale_skip"), ("pruned", "student"), ("int8", "pruned")]
+    decisions = ("centred_r2", "var_95", "var_99", "median_flips")
+    rows = {(row["claim"], row["model"], row["against"], row["horizon"]): row for row in proof["claims"]}
+    horizons = done.config.target.horizons
+    expected: set[tuple[object, ...]] = {
+        (claim, *pair, h) for claim in ("pinball", "qlike") for pair in pairs for h in horizons
+    }
+    expected |= {(claim, "int8", "", h) for claim in decisions for h in horizons}
+    expected |= {(claim, "int8", "", None) for claim in ("weight_change", "net_profit")}
+    assert set(rows) == expected
+    assert all(row["holds"] for key, row in rows.items() if key[1] == "int8" and row["floor"] is not None)
+    models = ("scale_skip", "student", "pruned", "int8")
+    assert {(row["model"], row["horizon"]) for row in proof["losses"]} == {(m, h) for m in models for h in horizons}
+    by_model = {(row["model"], row["horizon"]): row for row in proof["losses"]}
+    for h in horizons:
+        worse = 100 * (by_model["pruned", h]["pinball"] / by_model["student", h]["pinball"] - 1)
+        assert rows["pinball", "pruned", "student", h]["figure"] == pytest.approx(worse)
+
+
+def test_an_ensemble_that_raced_is_in_the_table(done: Done) -> None:
+    """The student's own forecasts, under the name of the ensemble: no difference, and certain."""
+    rows = done.lake.read("forecasts", "model = 'student'").assign(model="stack")
+    done.lake.replace("forecasts", rows.astype({"model": "str"}), f"run_id = '{done.run_id}' AND model = 'stack'")
+    compress.run(done.config)
+    proof = done.registry.read_json(done.run_id, "equality.json")
+    found = [row for row in proof["claims"] if row["against"] == "stack" and row["claim"] == "pinball"]
+    assert [row["horizon"] for row in found] == list(done.config.target.horizons)
+    assert all(abs(row["figure"]) < 1e-4 and row["certain"] for row in found)
+
+
+def promote(done: Done) -> None:
+    """The live network is the student that the gate kept back, with the body of the last test year."""
+    networks = done.registry.run_dir(done.run_id) / "networks"
+    skip, last = Network.load(networks / "candidate_live.npz"), Network.load(networks / "2008.npz")
+    notes = json.loads((networks / "candidate_live.json").read_text()) | {"body_weight": 0.5, "epochs": 1}
+    replace(last, skip_weight=skip.skip_weight, skip_bias=skip.skip_bias).save(networks / "live.npz")
+    (networks / "live.json").write_text(json.dumps(notes))
+
+
+def test_every_fit_is_as_small_as_its_validation_chose(done: Done) -> None:
+    records = done.registry.read_json(done.run_id, "equality.json")["pruning"]["folds"]
+    assert [record["fold"] for record in records] == ["2007", "2008", "live"]
+    for record in records[:-1]:
+        assert record["curve"][0]["widths"] == [8, 8, 8]
+        least = min(point["loss_percent"] for point in record["curve"])
+        chosen = record["curve"][record["chosen"]]
+        assert chosen["loss_percent"] <= least + done.config.compress.prune_tolerance
+    assert any(record["chosen"] for record in records[:-1])
+
+
+def test_what_ships_may_be_pruned_too(done: Done) -> None:
+    """The live network here is the baseline: it has no body. In its place the student that the gate kept back."""
+    assert "no body to prune" in done.registry.read_json(done.run_id, "equality.json")["pruning"]["folds"][-1]["reason"]
+    assert bundles.load(done.registry.champion()).manifest["channels"] == [8, 8, 8]
+    promote(done)
+    compress.run(done.config)
+    live = done.registry.read_json(done.run_id, "equality.json")["pruning"]["folds"][-1]
+    manifest = bundles.load(done.registry.champion()).manifest
+    assert manifest["channels"] == live["curve"][live["chosen"]]["widths"] != [8, 8, 8]
+
+
+def with_outliers(done: Done) -> None:
+    """The same networks with one channel far out of proportion, which leaves the others of its layer no resolution."""
+    for path in (done.registry.run_dir(done.run_id) / "networks").glob("*.npz"):
+        network = Network.load(path)
+        weight, bias = [w.copy() for w in network.conv_weight], [b.copy() for b in network.conv_bias]
+        weight[1][2] *= 3000
+        bias[1][2] = 3000 * (abs(bias[1][2]) + 0.1)
+        weight[2][:, 2] /= 3000
+        head = 10 * network.head_weight
+        replace(network, conv_weight=tuple(weight), conv_bias=tuple(bias), head_weight=head).save(path)
+
+
+def test_what_cannot_be_quantized_as_it_is_is_trained_with_rounding(done: Done) -> None:
+    promote(done)
+    with_outliers(done)
+    whole = done.config.compress.model_copy(update={"prune": ()})
+    compress.run(done.config.model_copy(update={"compress": whole}))
+    proof = done.registry.read_json(done.run_id, "equality.json")
+    assert proof["passed"]
+    assert proof["method"] == "qat"
+    assert [(each["method"], each["outputs_equal"]) for each in proof["tried"]] == [("ptq", False), ("qat", True)]
+    assert proof["tried"][0]["least_r2"] < 0.999 <= proof["tried"][1]["least_r2"]
+    manifest = bundles.load(done.registry.champion()).manifest
+    assert (manifest["quantized"], manifest["channels"]) == ("qat", [8, 8, 8])
 
 
 def test_int8_forecasts_the_cells_of_the_student_and_nearly_its_figures(done: Done) -> None:
@@ -92,8 +192,8 @@ def test_int8_forecasts_the_cells_of_the_student_and_nearly_its_figures(done: Do
     assert len(int8) > 0
     pd.testing.assert_frame_equal(int8[keys], student[keys])
     assert (int8["run_id"] == done.run_id).all()
-    assert set(int8["bundle_version"]) == {done.summary.figures["version"]}
-    np.testing.assert_allclose(int8["sigma"], student["sigma"], rtol=0.02)
+    assert set(int8["bundle_version"]) == {done.version}
+    np.testing.assert_allclose(int8["sigma"], student["sigma"], rtol=0.05)
     assert (int8["sigma"] != student["sigma"]).any()
     quantiles = int8.filter(regex=r"^q\d\d$").to_numpy()
     assert (np.diff(quantiles, axis=1) >= 0).all()
@@ -103,7 +203,7 @@ def test_a_second_run_leaves_every_file_and_table_as_it_was(done: Done) -> None:
     before, versions = files(done.registry.root), done.lake.versions(TABLES)
     again = compressed(done.config)
     assert again.run_id == done.run_id
-    assert again.summary == done.summary
+    assert again.version == done.version
     assert files(done.registry.root) == before
     assert done.lake.versions(TABLES) == versions
 
@@ -208,6 +308,33 @@ def test_int8_that_is_not_equal_is_never_champion(done: Done) -> None:
     strict = done.config.compress.model_copy(update={"min_r2": 1 - 1e-12, "max_difference": 1e-12})
     with pytest.raises(DataError, match=r"int8 is not equal to float \(.* h=1.*is not made champion"):
         compress.run(done.config.model_copy(update={"compress": strict}))
-    assert not done.registry.read_json(done.run_id, "equality.json")["passed"]
+    proof = done.registry.read_json(done.run_id, "equality.json")
+    assert not proof["passed"]
+    assert [each["method"] for each in proof["tried"]] == ["ptq", "qat"]
     with pytest.raises(StoreError, match="no bundle has been published yet"):
         done.registry.champion()
+
+
+def test_a_pruned_network_that_loses_too_much_is_never_champion(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    (done.registry.root / "champion").unlink()
+    monkeypatch.setattr(equality, "LOSS_FLOORS", ((1, -50.0), (20, -50.0)))
+    with pytest.raises(DataError, match=r"what pruning left loses too much.*--set compress\.prune=\[\]"):
+        compress.run(done.config)
+    proof = done.registry.read_json(done.run_id, "equality.json")
+    assert (proof["passed"], proof["pruned_as_good"], proof["outputs_equal"]) == (False, False, True)
+    with pytest.raises(StoreError, match="no bundle has been published yet"):
+        done.registry.champion()
+
+
+def test_another_walk_forward_than_that_of_the_run(done: Done) -> None:
+    splits = done.config.splits.model_copy(update={"embargo": 20})
+    with pytest.raises(
+        DataError, match=r"fold 2007 of \[splits\] trains until .*, that of the run until .*tradewind train"
+    ):
+        compress.run(done.config.model_copy(update={"splits": splits}))
+
+
+def test_a_budget_below_every_size(done: Done) -> None:
+    budget = done.config.compress.model_copy(update={"max_macs": 10})
+    with pytest.raises(DataError, match=r"fold 2007: the smallest body has [\d,]+ multiply-adds.*raise max_macs"):
+        compress.run(done.config.model_copy(update={"compress": budget}))

@@ -85,6 +85,7 @@ def test_every_part_is_there(made: tuple[Config, str]) -> None:
         "pit",
         "var",
         "equality",
+        "pruning",
         "reliability",
     ]
     assert charts == [f"chart-{name}" for name in names]

@@ -1,8 +1,8 @@
 """The student's body made smaller, fold by fold, where validation allows it.
 
 The curve of size against skill is measured as the student itself was chosen: skip and body are fitted on the fit slice,
-the body for as many epochs as the student was, cut and trained again there, and judged on validation. The size chosen
-is then cut out of the fold's own student and trained again on its whole training slice.
+the body on labels for as many epochs as the student was, cut and trained again there, and judged on validation. The
+size chosen is then cut out of the fold's own student and trained again on its whole training slice.
 """
 
 from __future__ import annotations

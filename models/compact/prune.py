@@ -6,6 +6,8 @@ fours, the number of u8 x s8 products that one lane of a CPU's int8 instruction 
 weakest four those that cost least for each multiply-add saved. What a removed channel gave on average goes into the
 biases that read it.
 
+What is left is trained again on the labels and, four times as hard, to say what the whole body says.
+
 A path of such steps, cut at wanted shares of the multiply-adds, is a curve of size against skill. It is measured on
 validation, which neither the bodies on it nor their skip have seen; the same cut is then made on the body of the whole
 training slice.
@@ -31,6 +33,9 @@ Float64 = npt.NDArray[np.float64]
 Widths = tuple[int, int, int]
 
 LANE = 4
+TAUGHT = 4.0
+"""Weight of the match to the whole body, beside the labels of weight one. On validation of the sample it lost less than
+0 and 1 did, at every size in four of five years."""
 _POSITIONS = (FIELD // KERNEL, FIELD // KERNEL**2, FIELD // KERNEL**3)
 _LAYERS = ("convolutions.0", "convolutions.1", "convolutions.2", "head")
 _BIAS_AND_SCALE = 8
@@ -111,7 +116,7 @@ def size_curve(
         if widths == path.widths[0]:
             losses = whole
         else:
-            _train_again(small, data, fit_end, config)
+            _train_again(small, body, data, fit_end, config)
             losses = _measured(small, data, fit_end, validation, weight)
         change = 100 * float((losses / whole - 1).mean())
         points.append(
@@ -152,7 +157,7 @@ def prune(body: TCN, data: Supervision, widths: Widths, config: PruneConfig) -> 
     """
     end = data.x.shape[1]
     small = _path(body, data, slice(0, end), config.training).cut(body, widths)
-    _train_again(small, data, end, config)
+    _train_again(small, body, data, end, config)
     return small
 
 
@@ -288,9 +293,13 @@ def _tried(path: _Path, inputs: int, config: PruneConfig) -> list[Widths]:
     return sorted(set(found), key=lambda widths: -window_macs(inputs, widths))
 
 
-def _train_again(body: TCN, data: Supervision, end: int, config: PruneConfig) -> None:
-    if config.epochs:
-        fit(body, data, slice(0, end), None, replace(config.training, epochs=config.epochs))
+def _train_again(small: TCN, whole: TCN, data: Supervision, end: int, config: PruneConfig) -> None:
+    """On the labels, and on what the whole body says, which also knows what its own teacher taught it."""
+    if not config.epochs:
+        return
+    teacher = data.skip + torch.from_numpy(body_outputs(whole, data.x.numpy()))
+    settings = replace(config.training, epochs=config.epochs, teacher_weight=TAUGHT)
+    fit(small, replace(data, teacher=teacher), slice(0, end), None, settings)
 
 
 def _measured(body: TCN, data: Supervision, fit_end: int, validation: slice, weight: float) -> Float64:

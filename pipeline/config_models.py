@@ -38,7 +38,7 @@ class Student(Section):
         (0.0, 0.25, 0.5, 1.0), description="weights of the body tried on top of the skip; chosen on validation"
     )
     teacher_weights: tuple[NonNegativeFloat, ...] = Field(
-        (1.0,),
+        (10.0,),
         min_length=1,
         description="weights of matching the race's stack, beside the labels; chosen on validation; [0] = labels alone",
     )

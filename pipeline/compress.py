@@ -9,6 +9,7 @@ live network is made the same way and published; the gate's verdict decides whet
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,12 @@ def run(config: Config, progress: Progress = silent) -> Summary:
         "golden_difference": golden,
     }
     registry.write_json(run_id, "equality.json", found)
-    _write_forecasts(lake, data, compared, run_id, version, training["created_at"])
+    # Equality is that of the outputs; what is read from the lake has the widths of the student's bands.
+    widened = [
+        replace(each, forecasts={"int8": trained.banded(held[each.fold.name], each.forecasts["int8"])})
+        for each in compared
+    ]
+    _write_forecasts(lake, data, widened, run_id, version, training["created_at"])
     if not found["passed"]:
         raise DataError(_refusal(found, version))
     registry.set_champion(version)

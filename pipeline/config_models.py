@@ -152,7 +152,7 @@ class Models(Section):
     )
     refit_every: int = Field(1, ge=1, description="learners are fitted anew at every so many test slices")
     widths: Literal["pooled", "volatility_group", "adaptive"] = Field(
-        "pooled", description="of the student's bands: as fitted, by volatility of the session, or by coverage so far"
+        "adaptive", description="of the student's bands: as fitted, by volatility of the session, or by coverage so far"
     )
     seeds: int = Field(1, ge=1, le=50, description="networks averaged over so many seeds")
     own: dict[str, Own] = Field(

@@ -115,10 +115,7 @@ def compare(data: Dataset, held: Trained, name: str, network: Network, config: C
         fold,
         exact,
         int8,
-        {
-            model: trained.banded(held, decode(y, vol, data.horizons, by.shape, by.factor))
-            for model, (y, by) in made.items()
-        },
+        {model: decode(y, vol, data.horizons, by.shape, by.factor) for model, (y, by) in made.items()},
         float(np.abs(from_windows.reshape(newest.shape) - newest).max()),
         bool(same_body),
     )

@@ -69,9 +69,10 @@ def _run(config: Config, progress: Progress, kind: str) -> Summary:
     raced = racing.race(data, folds, config, live_fold, muted, work, lambda n: progress("racing", n, fits))
     fitted = raced.students[: len(folds)]
     progress("weighing the evidence", 0, 1)
-    resampling = walkforward.resampling(config)
+    resampling, method = walkforward.resampling(config), config.models.widths
     uncalibrated = raced.forecasts[CANDIDATE]
-    raced.forecasts[CANDIDATE], held = widths.calibrated(uncalibrated, data, folds, config.models.widths, resampling)
+    bands = widths.calibrate(uncalibrated, data, folds, method)
+    raced.forecasts[CANDIDATE], held = widths.calibrated(uncalibrated, data, folds, method, resampling)
     evidence = _evidence(config, data, raced.forecasts, fitted)
     evidence |= {"text_ablation": lift.card(config, lake, data, text), "widths": held}
     progress("weighing the evidence", 1, 1)
@@ -81,7 +82,7 @@ def _run(config: Config, progress: Progress, kind: str) -> Summary:
     ledger.append(lake, [_trial(config, data, evidence, training, kind)])
     # A backtest is a trial of a strategy, not of a forecaster.
     training["trials"] = ledger.count(lake).trials - ledger.count(lake, ledger.SHARPE).trials
-    trained.write(registry.run_dir(run_id) / "networks", data, raced.students, raced.ewma, training["status"])
+    trained.write(registry.run_dir(run_id) / "networks", data, raced.students, raced.ewma, training["status"], bands)
     registry.write_json(run_id, "choices.json", raced.choices)
     registry.write_json(run_id, "evidence.json", evidence)
     registry.write_json(run_id, "training.json", training)

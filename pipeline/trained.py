@@ -11,10 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from models.compact.network import Network
+from models.decode import Forecast
 from models.forecasters.baselines import Distribution
+from models.forecasters.conformal import in_shape, widened
 from models.scaling import Scaler
 from pipeline.errors import StoreError
 from pipeline.walkforward import Dataset, FittedFold
+from pipeline.widths import Calibrated
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,28 @@ def read(directory: Path, name: str) -> Trained:
     return Trained(network, scaler, np.array(notes["residual_shape"]), np.array(notes["sigma_factor"]), notes)
 
 
-def write(directory: Path, data: Dataset, fitted: list[FittedFold], ewma: Distribution, status: str) -> None:
+def banded(held: Trained, forecast: Forecast) -> Forecast:
+    """A forecast of the fold's test sessions with the widths that the student's bands had in training.
+
+    Args:
+        held: the fold, not `live`. forecast: (N, S, H) axes, S its test sessions.
+
+    Raises:
+        StoreError: training wrote the fold before it kept widths.
+    """
+    if "widths" not in held.notes:
+        raise StoreError("the run's networks hold no widths of bands yet; run: tradewind train")
+    down, up = (np.asarray(held.notes["widths"][side]) for side in ("down", "up"))
+    return widened(forecast, down[None], up[None])
+
+
+def write(
+    directory: Path, data: Dataset, fitted: list[FittedFold], ewma: Distribution, status: str, bands: Calibrated
+) -> None:
     """Write `<fold>.npz` and `<fold>.json` of every fold, `live` last.
+
+    `live` has the widths of the last session in its residual shape and sigma factor; widths by group of the volatility
+    of all tickers cannot be carried so, and are left out of it.
 
     Where the gate kept the baseline, `live` holds the baseline in the student's form and `candidate_live` the
     student that was not promoted.
@@ -55,7 +78,7 @@ def write(directory: Path, data: Dataset, fitted: list[FittedFold], ewma: Distri
         name = each.fold.name
         is_live = name == "live"
         baseline = _baseline(ewma, each.fold.test_end - 1 if is_live else each.fold.test_start)
-        notes = _notes(data, each, baseline, is_live)
+        notes = _notes(data, each, baseline, is_live) | _widths(each, bands, is_live)
         network = each.student.network
         if is_live and status == "baseline":
             network.save(directory / "candidate_live.npz")
@@ -88,6 +111,16 @@ def _notes(data: Dataset, each: FittedFold, baseline: dict[str, Any], is_live: b
         "teachers": each.teachers,
         "muted": [data.panel.feature_names[i] for i in each.muted],
     }
+
+
+def _widths(each: FittedFold, bands: Calibrated, is_live: bool) -> dict[str, Any]:
+    if not is_live:
+        test = slice(each.fold.test_start, each.fold.test_end)
+        return {"widths": {"down": bands.down[test].tolist(), "up": bands.up[test].tolist()}}
+    if len(bands.live.down) > 1:
+        return {}
+    shape, factor = in_shape(each.student.shape, each.student.factor, bands.live.down[0], bands.live.up[0])
+    return {"residual_shape": shape.tolist(), "sigma_factor": factor.tolist()}
 
 
 def _baseline(ewma: Distribution, at: int) -> dict[str, Any]:

@@ -198,19 +198,24 @@ def _gains(draws: Resamples, models: tuple[str, ...], horizons: tuple[int, ...])
 def _verdict(
     draws: Resamples, model: str, against: str, models: tuple[str, ...], horizons: tuple[int, ...]
 ) -> dict[str, Any]:
-    """One model against the best baseline at the primary measure, and against the ridge that it stands on."""
+    """One model against the best baseline at the primary measure, and against the ridge that it stands on.
+
+    What is worse than that ridge, over all horizons or at one of them, does not pass: it adds nothing but a cost.
+    """
     gain = draws.gain(_pairs(model, against, horizons))
     baseline = model in BASELINES
-    skip = None
+    skip, worse = None, False
     if not baseline and model != FOUNDATION and FOUNDATION in models:
-        skip = _figures(draws.gain(_pairs(model, FOUNDATION, horizons)))
+        beside = [draws.gain(_pairs(model, FOUNDATION, some)) for some in (horizons, *((h,) for h in horizons))]
+        skip, worse = _figures(beside[0]), any(each.verdict == "worse" for each in beside)
     return {
         "model": model,
         "against": against,
         "is_baseline": baseline,
         **_figures(gain),
         "gate_low": gain.gate_low,
-        "passed": not baseline and gain.verdict != TOO_FEW and gain.gate_low > 0,
+        "passed": not baseline and gain.verdict != TOO_FEW and gain.gate_low > 0 and not worse,
+        "worse_than_foundation": worse,
         "smallest_detectable_percent": gain.smallest_detectable,
         "n_effective_sessions": gain.n_effective,
         "by_horizon": [{"horizon": h, **_figures(draws.gain(_pairs(model, against, (h,))))} for h in horizons],

@@ -194,6 +194,7 @@ def _verdict_row(verdict: dict[str, Any], horizons: list[int], sets: dict[int, d
     beside = verdict["beside_foundation"]
     on_top = f"{percent(beside['gain_percent'], 2)}, {beside['verdict']}" if beside else UNKNOWN
     gate = "baseline" if verdict["is_baseline"] else "passes" if verdict["passed"] else "does not pass"
+    gate = "worse than its ridge" if verdict["worse_than_foundation"] else gate
     gate = str(verdict["verdict"]) if verdict["verdict"] == "too few blocks" else gate
     return (
         model_label(verdict["model"]),

@@ -97,6 +97,7 @@ def _verdict(model: str, gain: float) -> dict[str, Any]:
         **figures(gain),
         "gate_low": gain - 0.6,
         "passed": model not in BASELINES and gain > 0.6,
+        "worse_than_foundation": False,
         "smallest_detectable_percent": 0.6,
         "n_effective_sessions": 1500.0,
         "by_horizon": [{"horizon": h, **figures(gain * (1 + 0.03 * h), 0.4 + 0.03 * h)} for h in HORIZONS],

@@ -159,3 +159,15 @@ def test_the_gate_reads_panels_and_sums_alike(market: Market) -> None:
         judging.gate(Resamples(each, SETTINGS), each, "student", HORIZONS, SETTINGS) for each in (panels, sums)
     )
     assert one == other
+
+
+def test_what_is_worse_than_its_ridge_does_not_pass(market: Market) -> None:
+    forecasts = race(market)
+    skip = forecasts["scale_skip"]
+    wide = skip._replace(quantiles=skip.quantiles[..., 4:5] + 1.15 * (skip.quantiles - skip.quantiles[..., 4:5]))
+    found = judge(market, {**forecasts, "wide": wide})
+    rows = {row["model"]: row for row in found["verdicts"]}
+    assert rows["scale_skip"]["passed"]
+    assert rows["wide"]["worse_than_foundation"]
+    assert not rows["wide"]["passed"]
+    assert not rows["student"]["worse_than_foundation"]

@@ -9,7 +9,7 @@ The figure is the share: R2 of the forecast over that of the planted signal itse
 which no fit has seen; the target is z, or ln max(|z|, .15) where the scale is judged.
 
     python benchmarks/planted.py            the claims, about six minutes
-    python benchmarks/planted.py --quick    the same code on 6 x 900, no floor judged
+    python benchmarks/planted.py --quick    the same code on 4 x 600, no floor judged
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first", type=int, default=1, help="first seed; the settings were chosen on 100 to 102")
     options = parser.parse_args()
-    size = (6, 900, FEATURES) if options.quick else (50, 2500, FEATURES)
+    size = (4, 600, FEATURES) if options.quick else (50, 2500, FEATURES)
     found = []
     with threadpool_limits(1):
         for name, (learner, pattern, what) in LEARNERS.items():

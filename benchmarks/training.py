@@ -42,6 +42,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.lake import cpu
+from benchmarks.planted import write
 from models.forecasters.fit import FitConfig, Supervision, fit, loss
 from models.forecasters.lstm import LSTM, LSTMConfig
 
@@ -103,8 +104,9 @@ class Mode:
     learning_rate: float
 
 
-PANEL, WINDOWS, GOAL = Mode(4, 256, 3e-3), Mode(128, 1, 6e-3), 0.73
-PANELS = tuple(Mode(count, 256, rate) for count in (4, 8) for rate in (4e-4, 1e-3, 3e-3))
+PANEL, WINDOWS, GOAL = Mode(4, 256, 2e-3), Mode(128, 1, 6e-3), 0.73
+NOTE = "the panel's 3e-3 is there a little sooner in the grid, but of seeds 1 to 5 it never was on seed 4"
+PANELS = tuple(Mode(count, 256, rate) for count in (4, 8) for rate in (4e-4, 1e-3, 2e-3, 3e-3))
 BY_WINDOWS = tuple(Mode(count, 1, rate) for count in (32, 64, 128) for rate in (1e-3, 3e-3, 6e-3))
 
 
@@ -285,11 +287,13 @@ def seconds_to(found: list[list[float]], goal: float) -> float:
     return math.inf
 
 
-def choose_settings(size: tuple[int, int], split: tuple[int, int], seeds: range) -> None:
+def choose_settings(size: tuple[int, int], split: tuple[int, int]) -> None:
     """The grid. The goal is 80 % of the share that the weaker mode reaches at its best; a mode's setting is the one
-    that is there soonest, on average over seeds of which none failed."""
-    rows, reached = [], []
-    for modes, budget in ((PANELS, 8.0), (BY_WINDOWS, 24.0)):
+    that is there soonest, on average over seeds of which none failed: four more for the panel, whose faster settings
+    sometimes never get there."""
+    rows: list[dict[str, Any]] = []
+    reached: list[float] = []
+    for modes, budget, seeds in ((PANELS, 8.0, range(100, 106)), (BY_WINDOWS, 24.0, range(100, 102))):
         for mode in modes:
             courses = []
             for seed in seeds:
@@ -326,7 +330,7 @@ def against_windows(
         rows.append(row | {"windows_reached": math.isfinite(windows)})
         print(rows[-1], flush=True)
     made = claim("one window a sample against panel mode, CPU to the same validation loss", ratios, 2.5)
-    return [made | {"goal": GOAL, "panel": asdict(PANEL), "windows": asdict(WINDOWS), "runs": rows}]
+    return [made | {"note": NOTE, "goal": GOAL, "panel": asdict(PANEL), "windows": asdict(WINDOWS), "runs": rows}]
 
 
 def claim(text: str, figures: list[float], floor: float) -> dict[str, Any]:
@@ -349,30 +353,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small, and without the other library")
     parser.add_argument("--settings", action="store_true", help="the grid of learning rates and sequences")
+    parser.add_argument("--only", choices=("neuralforecast", "windows"), default=None)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument(
+        "--first", type=int, default=11, help="first seed; settings were chosen on 1 to 5 and from 100 on"
+    )
     parser.add_argument("--environment", type=Path, default=Path(tempfile.gettempdir()) / "tradewind-neuralforecast")
     options = parser.parse_args()
     torch.set_num_threads(1)
     size = (4, 600) if options.quick else (50, 1500)
     split = (size[1] * 4 // 5, size[1])
     if options.settings:
-        choose_settings(size, split, range(100, 102))
+        choose_settings(size, split)
         return
+    seeds = range(options.first, options.first + (1 if options.quick else options.seeds))
     found: list[dict[str, Any]] = []
     if options.quick:
         rate = ours_a_second(planted(*size, 1), (1, 3), 1, PANEL_BATCHES[0])
         print(f"panel mode: {rate:,.0f} supervised targets a CPU second")
-    else:
-        python = make_environment(options.environment)
-        found += against_neuralforecast(python, size, range(1, 1 + options.seeds))
-    budgets = (0.5, 0.5) if options.quick else (60.0, 240.0)
-    found += against_windows(size, split, range(1, 1 + (1 if options.quick else options.seeds)), budgets)
+    elif options.only != "windows":
+        found += against_neuralforecast(make_environment(options.environment), size, seeds)
+    if options.only != "neuralforecast":
+        found += against_windows(size, split, seeds, (0.5, 0.5) if options.quick else (60.0, 240.0))
     for each in found:
         verdict = "" if options.quick else ("holds" if each["holds"] else "FAILS")
         print(f"{each['claim']:<72}{each['figure']:8.2f} {each['unit']:<3} floor {each['floor']:<4} {verdict}")
     if not options.quick:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+        write(found, RESULTS)
 
 
 if __name__ == "__main__":

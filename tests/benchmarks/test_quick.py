@@ -11,7 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("name", ["features", "gate", "lake", "sentiment", "text_lift"])
+@pytest.mark.parametrize(
+    "name", ["features", "gate", "lake", "planted", "planted_sequences", "sentiment", "text_lift", "training"]
+)
 def test_it_runs_and_judges_nothing(name: str, tmp_path: Path) -> None:
     results = ROOT / "benchmarks" / "results" / f"{name}.json"
     before = results.read_bytes()

@@ -73,12 +73,15 @@ class Regression(Section):
 
 
 class Boosting(Section):
-    """Histogram gradient boosting in log-scale on top of the scale skip."""
+    """Histogram gradient boosting on top of the scale skip, with a location of trees where validation clearly asks."""
 
     iterations: int = Field(200, ge=10, le=5000, description="most trees; how many count is chosen on validation")
     leaves: int = Field(16, ge=2, le=256, description="most leaves of a tree")
     leaf_rows: int = Field(1000, ge=1, description="fewest rows of a leaf")
     learning_rate: float = Field(0.05, gt=0, le=1, description="weight of each tree")
+    location_weights: tuple[float, ...] = Field(
+        (0.25, 0.5, 1.0), description="of the location's trees, the best must win clearly; empty = no location"
+    )
     l2: float = Field(10.0, ge=0, description="penalty of a leaf's value")
     features: float = Field(0.5, gt=0, le=1, description="share of the features a split may choose from")
     rows: int = Field(150_000, ge=1000, description="most rows of a fit; of more, sessions are thinned evenly")

@@ -53,10 +53,10 @@ def files(root: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def heard(small_config: Config) -> Config:
-    """The convolution always has a say, so that int8 is put to the proof; two test years."""
+    """The convolution always has a say, so that int8 is put to the proof; two test years, bands as fitted."""
     student = small_config.models.student.model_copy(update={"body_weights": (0.5,)})
     splits = small_config.splits.model_copy(update={"min_train_sessions": 400})
-    models = small_config.models.model_copy(update={"student": student})
+    models = small_config.models.model_copy(update={"student": student, "widths": "pooled"})
     return small_config.model_copy(update={"models": models, "splits": splits})
 
 

@@ -21,6 +21,9 @@ from pipeline.store import Lake
 Tradewind = Callable[..., subprocess.CompletedProcess[str]]
 
 SMALL = (
+    'models.race=["regression"]',
+    "models.processes=1",
+    'models.garch.forms=["pooled"]',
     "universe.min_sessions=300", "splits.min_train_sessions=500", "splits.validation_sessions=120",
     "models.student.epochs=1", "models.student.width=8", "evidence.resamples=200", "evidence.min_blocks=2",
 )  # fmt: skip

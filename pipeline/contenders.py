@@ -200,7 +200,8 @@ def enter(
             pasts[entry.model][entry.fold] = entry.past
         progress(count)
     in_order = {name: {fold.name: choices[name][fold.name] for fold in folds} for name in names}
-    return Entered(forecasts, in_order, {name: list(of.values()) for name, of in pasts.items()})
+    kept = {name: [of[fold.name] for fold in folds] if keep else [] for name, of in pasts.items()}
+    return Entered(forecasts, in_order, kept)
 
 
 def stacked(data: Dataset, folds: Sequence[Fold], members: Mapping[str, Forecast]) -> Stacked:

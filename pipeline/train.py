@@ -70,9 +70,8 @@ def _run(config: Config, progress: Progress, kind: str) -> Summary:
     fitted = raced.students[: len(folds)]
     progress("weighing the evidence", 0, 1)
     resampling, method = walkforward.resampling(config), config.models.widths
-    uncalibrated = raced.forecasts[CANDIDATE]
-    bands = widths.calibrate(uncalibrated, data, folds, method)
-    raced.forecasts[CANDIDATE], held = widths.calibrated(uncalibrated, data, folds, method, resampling)
+    bands, held = widths.calibrated(raced.forecasts[CANDIDATE], data, folds, method, resampling)
+    raced.forecasts[CANDIDATE] = bands.forecast
     evidence = _evidence(config, data, raced.forecasts, fitted)
     evidence |= {"text_ablation": lift.card(config, lake, data, text), "widths": held}
     progress("weighing the evidence", 1, 1)

@@ -87,7 +87,7 @@ def calibrated(
     method: Method,
     resampling: Resampling,
     prior_blocks: float = PRIOR_BLOCKS,
-) -> tuple[Forecast, dict[str, Any]]:
+) -> tuple[Calibrated, dict[str, Any]]:
     """The out-of-sample forecasts with the widths of a method, and what all three would have done.
 
     Args:
@@ -99,9 +99,9 @@ def calibrated(
     ended; the first fold stays as it was. Adaptive widths read each outcome when it becomes known, also inside a fold.
 
     Returns:
-        The forecast; and as JSON values: method, nominal coverage, rows by method and horizon (coverage over all
-        sessions and over the highest third by volatility known beforehand, pinball, its cost in percent against
-        pooled), the widths of the method at the start of each fold and of a live fit, and a sentence.
+        The forecast with what made it; and as JSON values: method, nominal coverage, rows by method and horizon (coverage
+        over all sessions and over the highest third by volatility known beforehand, pinball, its cost in percent
+        against pooled), the widths of the method at the start of each fold and of a live fit, and a sentence.
 
     Raises:
         ValueError: at some horizon no forecast has a known outcome.
@@ -118,7 +118,7 @@ def calibrated(
         "live": chosen.live.figures(),
         "sentence": _sentence(method, rows),
     }
-    return chosen.forecast, record
+    return chosen, record
 
 
 def calibrate(

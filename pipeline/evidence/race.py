@@ -61,8 +61,7 @@ def judge(
     draws = Resamples(losses_of, resampling)
     opened = gate(draws, losses_of, candidate, horizons, resampling)
     against = str(opened["against"])
-    shown = tuple(dict.fromkeys((candidate, against, SHIPPED_BASELINE)))
-    kept = {name: forecasts[name] for name in shown if name in forecasts}
+    kept = {name: forecasts[name] for name in (candidate, against, SHIPPED_BASELINE) if name in forecasts}
     nearest = min(found, key=lambda each: each.horizon)
     others = tuple(name for name in models if name not in BASELINES)
     return _plain(

@@ -116,7 +116,8 @@ def test_another_forecast_of_the_same_sessions_can_be_widened_alike(data: Datase
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_record_holds_all_methods_and_survives_json(data: Dataset, method: widths.Method) -> None:
-    forecast, record = calibrated(normal(data, 0.7), data, folds(data), method, RESAMPLING)
+    made, record = calibrated(normal(data, 0.7), data, folds(data), method, RESAMPLING)
+    forecast = made.forecast
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     assert [(r["method"], r["horizon"]) for r in record["rows"]] == [(m, h) for m in METHODS for h in data.horizons]
     assert list(record["folds"]) == [fold.name for fold in folds(data)]
@@ -137,7 +138,8 @@ def test_the_record_holds_all_methods_and_survives_json(data: Dataset, method: w
 
 def test_figures_by_hand(data: Dataset) -> None:
     """Coverage and pinball of the record, from the formulae."""
-    forecast, record = calibrated(normal(data), data, folds(data), "pooled", RESAMPLING)
+    made, record = calibrated(normal(data), data, folds(data), "pooled", RESAMPLING)
+    forecast = made.forecast
     unit = data.panel.vol.astype(np.float64) * np.sqrt(5)
     actual, known = (
         data.log_return[:, :, 1],

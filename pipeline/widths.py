@@ -99,7 +99,7 @@ def calibrated(
     ended; the first fold stays as it was. Adaptive widths read each outcome when it becomes known, also inside a fold.
 
     Returns:
-        The forecast with what made it; and as JSON values: method, nominal coverage, rows by method and horizon (coverage
+        The forecast and what made it; as JSON values: method, nominal coverage, rows by method and horizon (coverage
         over all sessions and over the highest third by volatility known beforehand, pinball, its cost in percent
         against pooled), the widths of the method at the start of each fold and of a live fit, and a sentence.
 

@@ -22,6 +22,7 @@ import torch
 from models.decode import Forecast, decode
 from models.forecasters.admission import Admission, admit, ripe
 from models.forecasters.body import Body
+from models.forecasters.calibration import gain
 from models.forecasters.fit import LOCATION_PENALTY, FitConfig, Supervision, body_outputs, fit
 from models.forecasters.foundation import Foundation, choose_foundation, fit_foundation, session_pinball
 from models.forecasters.interface import Inputs, Training
@@ -172,10 +173,10 @@ class _Fit:
                 for weight in self.config.body_weights
                 if weight > 0 and epochs
             ]
-            for trial in sorted(tried, key=lambda each: _gain(skip_losses, each.losses, 1)[0], reverse=True)[:1]:
-                gain, error = _gain(best.losses, trial.losses, max(self.training.horizons))
+            for trial in sorted(tried, key=lambda each: gain(skip_losses, each.losses, 1)[0], reverse=True)[:1]:
+                value, error = gain(best.losses, trial.losses, max(self.training.horizons))
                 forced = number == 0 and 0.0 not in self.config.body_weights
-                if forced or gain > (FREER * error if number else 0.0):
+                if forced or value > (FREER * error if number else 0.0):
                     best = trial
         return best
 
@@ -202,14 +203,6 @@ class _Fit:
             torch.from_numpy(z.astype(np.float32)),
             torch.from_numpy(foundation.shape.astype(np.float32)),
         )
-
-
-def _gain(before: Float64, after: Float64, block: int) -> tuple[float, float]:
-    """Relative gain of pinball, horizons counted alike, and its standard error over blocks of sessions."""
-    by_session = ((before - after) / np.nanmean(before, axis=0)).mean(1)  # (V,)
-    by_session = by_session[np.isfinite(by_session)]
-    blocks = np.array([part.mean() for part in np.array_split(by_session, max(2, len(by_session) // block))])
-    return float(by_session.mean()), float(blocks.std(ddof=1) / np.sqrt(len(blocks)))
 
 
 def _centre(body: Body, data: Supervision) -> Float32:

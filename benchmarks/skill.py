@@ -3,8 +3,8 @@
 Skill is the gain over the trailing EWMA of a finished run's own evidence, out of sample, as its gate judged it; of the
 int8 student it is the gain of `equality.json`. The cost is taken here, on one core, of the same interface that the race
 uses: all outputs of a row from features to forecast, a panel at a time, measures alternating, median over rounds.
-Networks are fitted for one epoch only, since weights do not change what a forward pass costs; the rest is fitted as in
-the race, on the first fold.
+Networks have random weights, since a forward pass costs the same with any, and a fit may have chosen none; the rest is
+fitted as in the race, on the first fold.
 
     make demo && python benchmarks/skill.py --project build/demo     some minutes: a table and results/skill.svg
     python benchmarks/skill.py --project build/demo --quick          the same code, small, nothing written
@@ -27,6 +27,7 @@ os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from threadpoolctl import threadpool_limits
 
@@ -35,6 +36,10 @@ from benchmarks.scoring import TorchStudent, seconds
 from features.splits import Fold
 from models.compact import bundle as bundles
 from models.compact.runtime import FIELD, Scorer
+from models.decode import decode
+from models.forecasters.foundation import fit_foundation
+from models.forecasters.interface import Training
+from models.forecasters.network_forecaster import FittedNetwork, NetworkConfig
 from pipeline import config as configs
 from pipeline import contenders, walkforward
 from pipeline.config import Config
@@ -74,18 +79,27 @@ class Point(NamedTuple):
 
 
 def skills(evidence: Mapping[str, Any], equality: Mapping[str, Any], horizon: int) -> dict[str, Gain]:
-    """model -> (gain over EWMA at the horizon in percent, its interval) as the run's evidence has it.
+    """model -> its gain over EWMA at the horizon, as the run's evidence has it.
 
-    The int8 student's gain is the student's less what `equality.json` says int8 takes.
+    A baseline has no interval. The int8 student's is the student's, less what pruning and int8 take of the loss by
+    `equality.json`.
     """
     found = {
         row["model"]: Gain(row["gain_percent"], row["low"], row["high"])
         for row in evidence["gains"]
         if (row["against"], row["measure"], row["horizon"]) == ("ewma", "pinball", horizon)
     }
-    taken = {row["horizon"]: row["gain_percent"] for row in equality["pinball"]}[horizon]
+
+    def loss(rows: list[dict[str, Any]], model: str) -> float:
+        return next(float(row["pinball"]) for row in rows if (row["model"], row["horizon"]) == (model, horizon))
+
+    for name in ("har", "garch"):
+        gain = 100 * (1 - loss(evidence["losses"], name) / loss(evidence["losses"], "ewma"))
+        found[name] = Gain(gain, gain, gain)
+    taken = loss(equality["losses"], "int8") - loss(equality["losses"], "student")
+    percent = 100 * taken / loss(evidence["losses"], "ewma")
     for name in (PANEL, WINDOW):
-        found[name] = Gain(*(value + taken for value in found["student"]))
+        found[name] = Gain(*(value - percent for value in found["student"]))
     return found
 
 
@@ -99,15 +113,22 @@ def forecasts(data: Dataset, fold: Fold, config: Config, bundle: Path, sessions:
     run: dict[str, Work] = {}
     for name in (*contenders.ALWAYS, *contenders.learners(config)):
         print(f"  fitting {name} ...", flush=True)
-        fitted = contenders.forecaster(config, name).fit(training)
+        model = contenders.forecaster(config, name)
+        fitted = untrained(training, model) if isinstance(model, NetworkConfig) else model.fit(training)
         run[name] = Work(partial(fitted.forecast, inputs), rows)
     print("  fitting student ...", flush=True)
     student = walkforward.fit_folds(data, [fold], walkforward.student_config(config))[0].student
-    network, ridge = student.network, student.skip_network.skip_weight
-    ends = inputs.x[:, FIELD - 1 :]
-    body, last = (torch.from_numpy(np.ascontiguousarray(a)) for a in (inputs.x[..., network.body_features], ends))
-    run["student"] = Work(partial(TorchStudent(network).panel, body, last), rows)
-    run["scale_skip"] = Work(lambda: ends @ ridge, rows)
+    network, skip = student.network, student.skip_network
+    ends = np.ascontiguousarray(inputs.x[:, FIELD - 1 :])
+    body, last = torch.from_numpy(np.ascontiguousarray(inputs.x[..., network.body_features])), torch.from_numpy(ends)
+    panel = TorchStudent(network).panel
+
+    def decoded(y: npt.NDArray[np.float32]) -> object:
+        y = y.reshape(*ends.shape[:2], -1, 4)
+        return decode(y, inputs.vol[:, FIELD - 1 :], data.horizons, student.shape, student.factor)
+
+    run["student"] = Work(lambda: decoded(panel(body, last).numpy()), rows)
+    run["scale_skip"] = Work(lambda: decoded(ends @ skip.skip_weight + skip.skip_bias), rows)
     scorer = Scorer(bundles.load(bundle))
     run[PANEL] = Work(partial(scorer.panel, raw, vol), rows)
     starts = range(0, sessions - FIELD + 1, 8)
@@ -115,6 +136,15 @@ def forecasts(data: Dataset, fold: Fold, config: Config, bundle: Path, sessions:
     ends_vol = np.concatenate([vol[:, start + FIELD - 1] for start in starts])
     run[WINDOW] = Work(partial(scorer.window, windows, ends_vol), len(windows))
     return run
+
+
+def untrained(training: Training, config: NetworkConfig) -> FittedNetwork:
+    """A network with random weights on its fitted skip."""
+    foundation = fit_foundation(training, training.slices.train_end, config.alphas[0])
+    body_at = foundation.strongest(np.arange(training.inputs.x.shape[2]), config.body_features)
+    body = config.network(len(body_at), training.horizons).eval()
+    centre = np.zeros((len(training.horizons), 4), np.float32)
+    return FittedNetwork(foundation, body, body_at, 1.0, centre, body.context, training.horizons, {})
 
 
 def nanoseconds(run: Mapping[str, Work], rounds: int, patience: float) -> dict[str, float]:
@@ -147,8 +177,12 @@ def draw(found: list[Point], horizon: int, path: Path) -> None:
         color = "#b03a2e" if point.model in (PANEL, WINDOW) else "#1f5f8b"
         reach = [[point.gain - point.low], [point.high - point.gain]]
         axes.errorbar(point.nanoseconds, point.gain, yerr=reach, fmt="o", color=color, capsize=2, elinewidth=0.7)
-        axes.annotate(point.model, (point.nanoseconds, point.gain), (5, 5), textcoords="offset points", color=color)
+        at, away = (point.nanoseconds, point.high), (0, 4)
+        axes.annotate(
+            point.model, at, away, textcoords="offset points", color=color, rotation=40, rotation_mode="anchor"
+        )
     axes.axhline(0, color="#888888", linewidth=0.8, linestyle="--")
+    axes.margins(x=0.12, y=0.25)
     axes.set(xscale="log", xlabel="nanoseconds a row, one core", ylabel=f"gain over EWMA at {horizon} sessions, %")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, metadata={"Date": None})
@@ -163,7 +197,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     os.chdir(options.project)
-    config = configs.load(overrides=tuple(f"models.{name}.epochs=1" for name in ("student", *contenders.NETWORKS)))
+    config = configs.load()
     registry = Registry(Path(config.data.artifacts))
     run_id = registry.latest_run()
     evidence, equality = (registry.read_json(run_id, f"{name}.json") for name in ("evidence", "equality"))

@@ -12,7 +12,19 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
-    "name", ["features", "gate", "lake", "planted", "planted_sequences", "sentiment", "text_lift", "training"]
+    "name",
+    [
+        "features",
+        "footprint",
+        "gate",
+        "lake",
+        "planted",
+        "planted_sequences",
+        "scoring",
+        "sentiment",
+        "text_lift",
+        "training",
+    ],
 )
 def test_it_runs_and_judges_nothing(name: str, tmp_path: Path) -> None:
     results = ROOT / "benchmarks" / "results" / f"{name}.json"

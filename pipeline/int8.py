@@ -7,7 +7,7 @@ quantiles and variance of its own training residuals differ from those of the fo
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -43,7 +43,7 @@ class Compared:
     Attributes:
         fold: positions of its slices.
         exact, int8: (N, S, H, 4) outputs of the float network that was quantized, and of the integer graph.
-        forecasts: scale_skip, student, int8, and pruned where the network is not the student's.
+        forecasts: student, int8, and pruned where the network is not the student's.
         window_difference: largest difference of window and panel graph. same_body: whether both and the NumPy
             reference agree bit for bit.
     """
@@ -104,7 +104,6 @@ def compare(data: Dataset, held: Trained, name: str, network: Network, config: C
         window_body == body[:, -WINDOWS:].reshape(window_body.shape)
     ).all()
     made = {
-        "scale_skip": (without_body(network).forward_panel(scaled), Calibrated(held.shape, held.factor)),
         "student": (held.network.forward_panel(scaled), Calibrated(held.shape, held.factor)),
         "int8": (int8, calibration(data, held, config, lambda x: run_panel(integers, x)[0])),
     }
@@ -151,11 +150,6 @@ def calibration(
         factors.append(sigma_factor(variance[known], both, weight))
     shape = np.maximum.accumulate(held.shape + (shapes[1] - shapes[0]), axis=-1)
     return Calibrated(shape, held.factor * (factors[1] / factors[0]))
-
-
-def without_body(network: Network) -> Network:
-    """The skip under a network, as a network."""
-    return replace(network, head_weight=np.zeros_like(network.head_weight), head_bias=np.zeros_like(network.head_bias))
 
 
 def run_panel(integers: QuantizedNetwork, scaled: Float32) -> tuple[Float32, npt.NDArray[np.uint8]]:

@@ -19,6 +19,7 @@ from models.trading.sleeves import Sleeves
 from pipeline import int8, traded, walkforward
 from pipeline.config import Config
 from pipeline.evidence import equality, race
+from pipeline.evidence.race import FOUNDATION
 from pipeline.int8 import Compared, Method
 from pipeline.store import Lake
 from pipeline.trained import Trained
@@ -83,7 +84,7 @@ def claims(
     small, int8_made = forecasts[source], forecasts["int8"]
     pairs: dict[tuple[str, str], float | None] = {
         **({("student", ENSEMBLE): None} if ENSEMBLE in forecasts else {}),
-        ("student", "scale_skip"): None,
+        ("student", FOUNDATION): None,
         **({("pruned", "student"): None} if source == "pruned" else {}),
         ("int8", source): equality.ROUNDING_FLOOR,
     }
@@ -119,14 +120,16 @@ def int8_forecast(data: Dataset, compared: Sequence[Compared]) -> Forecast:
 
 
 def _forecasts(lake: Lake, data: Dataset, compared: Sequence[Compared], run_id: str) -> dict[str, Forecast]:
-    """scale_skip, the ensemble of the run if it has one, student, pruned if any fold is, int8."""
-    found = {"scale_skip": _whole(data, compared, "scale_skip")}
-    rows = lake.read("forecasts", f"run_id = '{run_id}' AND model = '{ENSEMBLE}'")
-    if len(rows):
+    """The scale skip of the run, its ensemble if it has one, student, pruned if any fold is, int8."""
+    found = {}
+    for model in (FOUNDATION, ENSEMBLE):
+        rows = lake.read("forecasts", f"run_id = '{run_id}' AND model = '{model}'")
+        if not len(rows):
+            continue
         columns = [f"q{round(100 * level):02d}" for level in QUANTILES]
         quantiles = np.stack([align(data.panel, rows, name, data.horizons) for name in columns], axis=-1)
         sigma, p_up = (align(data.panel, rows, name, data.horizons) for name in ("sigma", "p_up"))
-        found[ENSEMBLE] = Forecast(sigma, quantiles, p_up)
+        found[model] = Forecast(sigma, quantiles, p_up)
     found["student"] = _whole(data, compared, "student")
     if any("pruned" in each.forecasts for each in compared):
         found["pruned"] = _whole(data, compared, "pruned", "student")

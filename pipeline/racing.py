@@ -123,7 +123,7 @@ class _Run:
             self.data, self.fitting, settings, lambda n: self.progress(before + n), self.muted, taught_by
         )
         return [
-            replace(each, teachers=teachers.weights_of(each.fold)) if teachers and each.student.teacher_weight else each
+            replace(each, teachers=teachers.weights_of(each.fold)) if teachers and each.student.is_taught else each
             for each in fitted
         ]
 

@@ -108,6 +108,7 @@ def _notes(data: Dataset, each: FittedFold, baseline: dict[str, Any], is_live: b
         "alpha": student.alpha,
         "epochs": student.epochs,
         "teacher_weight": student.teacher_weight,
+        "taught_share": student.taught_share,
         "teachers": each.teachers,
         "muted": [data.panel.feature_names[i] for i in each.muted],
     }

@@ -1,11 +1,13 @@
 """One fit of the student: scale skip, body, and every choice inside the training slice.
 
-    fit slice        skip for each alpha, body for each teacher's weight by early stopping
-    validation       chooses alpha, the teacher's weight, the epoch and the body's weight from {0, .25, .5, 1}
-    whole training   skip again, body again for the chosen number of epochs, residual shape, sigma factor
+    fit slice        skip for each alpha, what a teacher adds to it, body for each teacher's weight by early stopping
+    validation       chooses alpha, how much of the skip's lesson to take, the teacher's weight in the body's loss, the
+                     epoch and the body's weight from {0, .25, .5, 1}
+    whole training   skip and lesson again, body again for the chosen number of epochs, residual shape, sigma factor
 
 So the student is never worse than the skip by choice, and nothing after the training slice is read. With a teacher the
-body learns from its forecasts beside the labels (models/compact/distill.py); what is chosen is judged on labels alone.
+skip takes what is linear of its forecasts (taught_skip.py) and the body learns from them beside the labels
+(models/compact/distill.py); what is chosen is judged on labels alone.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from models.decode import Forecast
 from models.forecasters.fit import FitConfig, Supervision, body_outputs, fit
 from models.forecasters.foundation import Foundation, choose_foundation, fit_foundation, session_pinball
 from models.forecasters.interface import Training
+from models.forecasters.taught_skip import HALF, Lesson, choose_share, lesson, no_lesson
 from models.forecasters.tcn import FIELD, TCN, TCNConfig
 
 Float64 = npt.NDArray[np.float64]
@@ -49,7 +52,8 @@ class StudentConfig:
 class FittedStudent:
     """A fitted student and the skip under it, as networks, with their common calibration.
 
-    shape: (H, 9), factor: (H,): see `models.decode.decode`. teacher_weight: 0 where it learned from labels alone.
+    shape: (H, 9), factor: (H,): see `models.decode.decode`. teacher_weight: 0 where its body learned from labels alone.
+    taught_share: of what is linear in its teacher, in its skip; `skip_network` has nothing of it.
     """
 
     network: Network
@@ -60,11 +64,18 @@ class FittedStudent:
     body_weight: float
     epochs: int
     teacher_weight: float = 0.0
+    taught_share: float = 0.0
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether anything of it is a teacher's."""
+        return self.teacher_weight > 0 or self.taught_share > 0
 
     @property
     def choices(self) -> dict[str, Any]:
         """What was chosen inside training, for the record: JSON values."""
-        return {name: getattr(self, name) for name in ("alpha", "body_weight", "epochs", "teacher_weight")}
+        names = ("alpha", "body_weight", "epochs", "teacher_weight", "taught_share")
+        return {name: getattr(self, name) for name in names}
 
 
 def fit_student(training: Training, config: StudentConfig, teacher: Teacher | None = None) -> FittedStudent:
@@ -81,18 +92,29 @@ def fit_student(training: Training, config: StudentConfig, teacher: Teacher | No
     """
     first = choose_foundation(training, config.alphas)
     body_at = _body_features(training, first, config.body_features)
-    trial = _chosen(training, first, body_at, config, teacher)
+    nothing = no_lesson(training.inputs.x.shape[2], len(training.horizons))
+    early, first_lesson, share = None, nothing, 0.0
+    if teacher is not None and any(config.teacher_weights):
+        early = teacher.final if teacher.early is None else teacher.early
+        first_lesson = lesson(training, first, early)
+        # What has seen the outcomes of validation cannot be judged on it.
+        share = HALF if teacher.early is None else choose_share(training, first, first_lesson)
+    trial = _chosen(training, first, body_at, config, early, first_lesson.scaled(share))
     final = fit_foundation(training, training.slices.train_end, first.alpha)
-    network = skip_network = _network(final, None, body_at, 0.0, config.width)
+    last = None if early is None or teacher is None else teacher.final
+    learnt = nothing if last is None else lesson(training, final, last).scaled(share)
+    network = _network(final, learnt, None, body_at, 0.0, config.width)
     if trial.weight > 0:
-        data = _supervision(training, final, body_at, None if teacher is None else teacher.final)
+        data = _supervision(training, final, body_at, last, learnt)
         body = _new_body(data, config)
         settings = replace(config.training, epochs=trial.epochs, teacher_weight=trial.teacher_weight)
         fit(body, data, slice(0, training.slices.train_end), None, settings)
-        network = _centred(_network(final, body, body_at, trial.weight, config.width), body, data, trial.weight)
+        network = _network(final, learnt, body, body_at, trial.weight, config.width)
+        network = _centred(network, body, data, trial.weight)
     return FittedStudent(
-        network, skip_network, final.shape, final.factor, first.alpha, trial.weight, trial.epochs, trial.teacher_weight
-    )
+        network, _network(final, nothing, None, body_at, 0.0, config.width), final.shape, final.factor, first.alpha,
+        trial.weight, trial.epochs, trial.teacher_weight, share,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -110,19 +132,19 @@ def _chosen(
     foundation: Foundation,
     body_at: npt.NDArray[np.int64],
     config: StudentConfig,
-    teacher: Teacher | None,
+    taught: Forecast | None,
+    learnt: Lesson,
 ) -> _Trial:
     """The best on validation, the first of equals; the skip alone where no body is trained or none helps."""
     slices, best = training.slices, _Trial(0.0, 0, 0.0, 1.0)
     if not any(weight > 0 for weight in config.body_weights):
         return best
     held_out, z = slice(slices.validation_start, slices.train_end), training.z[:, : slices.train_end]
-    taught = None if teacher is None else teacher.final if teacher.early is None else teacher.early
-    data = _supervision(training, foundation, body_at, taught)
+    data = _supervision(training, foundation, body_at, taught, learnt)
     skipped = data.skip.numpy()[:, held_out]
     reference = np.nanmean(session_pinball(z[:, held_out], skipped, foundation.shape), axis=0)
     tried = []
-    for teacher_weight in (0.0,) if teacher is None else config.teacher_weights:
+    for teacher_weight in (0.0,) if taught is None else config.teacher_weights:
         body, settings = _new_body(data, config), replace(config.training, teacher_weight=teacher_weight)
         epochs = fit(body, data, slice(0, slices.fit_end), held_out, settings).best_epoch
         added = body_outputs(body, data.x.numpy())[:, held_out]
@@ -139,9 +161,13 @@ def _new_body(data: Supervision, config: StudentConfig) -> TCN:
 
 
 def _supervision(
-    training: Training, foundation: Foundation, body_at: npt.NDArray[np.int64], taught: Forecast | None
+    training: Training,
+    foundation: Foundation,
+    body_at: npt.NDArray[np.int64],
+    taught: Forecast | None,
+    learnt: Lesson,
 ) -> Supervision:
-    """Of the training slice; where `taught` ends before it, the rest has no teacher."""
+    """Of the training slice, on a skip with what it learnt; where `taught` ends before it, the rest has no teacher."""
     end = training.slices.train_end
     x, z = training.inputs.x[:, :end], training.z[:, :end]
     skip, teacher = foundation.outputs(x), None
@@ -152,7 +178,7 @@ def _supervision(
         teacher[:, :held] = torch.from_numpy(levelled(y, skip[:, :held]).astype(np.float32))
     return Supervision(
         torch.from_numpy(np.ascontiguousarray(x[..., body_at])),
-        torch.from_numpy(skip),
+        torch.from_numpy(skip + learnt.outputs(x)),
         torch.from_numpy(z.astype(np.float32)),
         torch.from_numpy(foundation.shape.astype(np.float32)),
         teacher,
@@ -170,9 +196,9 @@ def _body_features(training: Training, foundation: Foundation, most: int) -> npt
 
 
 def _network(
-    foundation: Foundation, body: TCN | None, body_at: npt.NDArray[np.int64], weight: float, width: int
+    foundation: Foundation, learnt: Lesson, body: TCN | None, body_at: npt.NDArray[np.int64], weight: float, width: int
 ) -> Network:
-    skip_weight, skip_bias = foundation.skip.outputs()
+    skip_weight, skip_bias = (own + more for own, more in zip(foundation.skip.outputs(), learnt, strict=True))
     outputs = len(skip_bias)
     if body is None:
         sizes = ((width, len(body_at), 4), (width, width, 4), (width, width, 4))

@@ -102,11 +102,11 @@ def test_students_are_taught_by_the_stack_of_their_fold(data: Dataset, monkeypat
     assert [each.fold.name for each in raced.students] == names
     assert list(seen) == [each.fold.train_end for each in raced.students]
     assert list(raced.choices["student"]) == list(raced.choices["regression"]) == list(raced.choices["stack"]) == names
-    assert [each.student.teacher_weight for each in raced.students[-2:]] == [1.0, 1.0]
+    assert all(each.student.is_taught for each in raced.students[-2:])
     for each in raced.students:
         by_horizon = raced.choices["stack"][each.fold.name]
         of_stack = {m: [by_horizon[str(h)][m] for h in data.horizons] for m in by_horizon["1"]}
-        assert each.teachers == (of_stack if each.student.teacher_weight else {})
+        assert each.teachers == (of_stack if each.student.is_taught else {})
         teacher = seen[each.fold.train_end]
         assert teacher.final.sigma.shape == (4, each.fold.train_end, 2)
         assert np.isfinite(teacher.final.sigma).all()
@@ -126,7 +126,7 @@ def test_between_refits_the_teacher_is_that_of_the_last_one(data: Dataset, monke
     monkeypatch.setattr(racing.contenders, "forecaster", watched)
     raced = run(data, quick("models.refit_every=2"))
     assert len(fits) == 3  # two groups of two, and the live one
-    assert [each.student.teacher_weight for each in raced.students[-2:]] == [1.0, 1.0]
+    assert all(each.student.is_taught for each in raced.students[-2:])
 
 
 @pytest.mark.parametrize("switch", ["models.race=[]", "models.student.teacher_weights=[0.0]"])

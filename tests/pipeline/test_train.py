@@ -66,8 +66,9 @@ def test_who_taught_the_student_is_recorded(small_config: Config, prices: pd.Dat
         candidate = networks / f"candidate_{name}.json"
         notes = json.loads(candidate.read_text()) if candidate.is_file() else notes
         assert {key: notes[key] for key in choices["student"][name]} == choices["student"][name]
-        assert set(notes["teachers"]) == ({"scale_skip", "regression"} if notes["teacher_weight"] else set())
-        taught.append(notes["teacher_weight"] > 0)
+        is_taught = bool(notes["taught_share"] or notes["teacher_weight"])
+        assert set(notes["teachers"]) == ({"scale_skip", "regression"} if is_taught else set())
+        taught.append(bool(notes["teachers"]))
     assert any(taught)
 
 

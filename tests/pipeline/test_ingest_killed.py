@@ -16,7 +16,7 @@ from pipeline import ingest
 from pipeline.config import Config, Data
 from pipeline.store import Lake
 
-ROUNDS = 10
+ROUNDS = 8
 CLOCKS = ["ingested_at", "replaced_at", "quarantined_at", "updated_at"]
 KEYS = {
     "prices": "ticker, session",
@@ -109,8 +109,8 @@ def test_killed_at_any_moment_the_lake_is_readable_and_a_second_run_completes_it
     assert all(len(expected[table]) for table in KEYS)
     seed, killed, midway = time.time_ns(), 0, 0
     moment = random.Random(seed)
-    for n in range(2 * ROUNDS):  # one that ended before its moment came does not count
-        if killed == ROUNDS:
+    for n in range(3 * ROUNDS):  # one that ended before its moment came does not count
+        if killed >= ROUNDS and midway >= 2:
             break
         lake = tmp_path / f"lake{n}"
         shutil.copytree(tmp_path / "yesterday", lake)
@@ -134,8 +134,8 @@ def test_killed_at_any_moment_the_lake_is_readable_and_a_second_run_completes_it
         ingest.run(config_of(after, lake))
         assert_same(content(lake), expected, seed)
         shutil.rmtree(lake)
-    assert killed == ROUNDS, f"only {killed} were still running when their moment came"
-    assert midway >= 1, f"only {midway} of {ROUNDS} were killed between their first write and their last"
+    assert killed >= ROUNDS, f"only {killed} were still running when their moment came"
+    assert midway >= 2, f"only {midway} of {killed} were killed between their first write and their last"
 
 
 @pytest.mark.slow

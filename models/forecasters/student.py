@@ -25,7 +25,7 @@ from models.decode import Forecast
 from models.forecasters.fit import FitConfig, Supervision, body_outputs, fit
 from models.forecasters.foundation import Foundation, choose_foundation, fit_foundation, session_pinball
 from models.forecasters.interface import Training
-from models.forecasters.taught_skip import HALF, Lesson, choose_share, lesson, no_lesson
+from models.forecasters.taught_skip import Lesson, choose_share, lesson, no_lesson
 from models.forecasters.tcn import FIELD, TCN, TCNConfig
 
 Float64 = npt.NDArray[np.float64]
@@ -97,8 +97,7 @@ def fit_student(training: Training, config: StudentConfig, teacher: Teacher | No
     if teacher is not None and any(config.teacher_weights):
         early = teacher.final if teacher.early is None else teacher.early
         first_lesson = lesson(training, first, early)
-        # What has seen the outcomes of validation cannot be judged on it.
-        share = HALF if teacher.early is None else choose_share(training, first, first_lesson)
+        share = choose_share(training, first, first_lesson, blind=teacher.early is None)
     trial = _chosen(training, first, body_at, config, early, first_lesson.scaled(share))
     final = fit_foundation(training, training.slices.train_end, first.alpha)
     last = None if early is None or teacher is None else teacher.final

@@ -1,8 +1,9 @@
 """The skip's own lesson: what of a teacher is linear in the features of the session, and how much of it to take.
 
-A skip fitted to labels and its teacher are two estimates of the same scale. Where validation cannot tell them apart the
-student's skip lies half-way: pinball loss is convex in the quantiles, and nearly so in small steps of log-scale, so
-whichever of the two turns out worse, half-way loses about half of their difference to the other, or less.
+A skip fitted to labels and its teacher are two estimates of the same scale. Where validation is clear it decides. Where
+it is so long that it would have shown a difference worth having, and shows none, the skip stays as it is. Where it is
+too short to tell, the skip lies half-way: pinball loss is convex in the quantiles, and nearly so in small steps of
+log-scale, so whichever of the two turns out worse, half-way loses about half of their difference to the other, or less.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from models.forecasters.interface import Training
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
-SHARES = (0.0, 1.0)
-HALF = 0.5
+NONE, HALF, WHOLE = 0.0, 0.5, 1.0
 CLEAR = 2.0
-"""Standard errors by which none or all of the lesson must beat half of it on validation."""
+"""Standard errors by which a share must beat none of the lesson on validation."""
+WORTH = 1e-3
+"""Of the pinball loss: a difference worth having. Validation that tells as much, at `CLEAR`, is long enough."""
 LEAST = 1e-5
-"""And the share of the loss: less than that is rounding."""
+"""Of the pinball loss: less than that is rounding."""
 PENALTY = 1000.0
 """Of the ridge on the teacher's outputs, in rows of weight one: they carry no noise of a single outcome."""
 
@@ -77,19 +79,25 @@ def lesson(training: Training, foundation: Foundation, taught: Forecast) -> Less
     return Lesson(slope.astype(np.float32), (level - middle @ slope).astype(np.float32))
 
 
-def choose_share(training: Training, foundation: Foundation, found: Lesson) -> float:
-    """How much of a lesson to take: half, or what is clearly better on validation.
+def choose_share(training: Training, foundation: Foundation, found: Lesson, blind: bool = False) -> float:
+    """How much of a lesson to take: none, half or all of it.
 
     Args:
         training: its validation slice. foundation, found: fitted before it.
+        blind: whether the teacher has seen the outcomes of validation: then only the noise of the comparison is read,
+            not who wins.
     """
     held_out = slice(training.slices.validation_start, training.slices.train_end)
     x, z = training.inputs.x[:, held_out], training.z[:, held_out]
     skip, added = foundation.outputs(x), found.outputs(x)
-    losses = {share: session_pinball(z, skip + share * added, foundation.shape) for share in (*SHARES, HALF)}
-    best = HALF
-    for share in SHARES:
-        value, error = gain(losses[best], losses[share], max(training.horizons))
+    losses = {share: session_pinball(z, skip + share * added, foundation.shape) for share in (NONE, HALF, WHOLE)}
+    value, error = gain(losses[NONE], losses[WHOLE], max(training.horizons))
+    if not blind:
         if value > max(CLEAR * error, LEAST):
-            best = share
-    return best
+            return WHOLE
+        half, half_error = gain(losses[NONE], losses[HALF], max(training.horizons))
+        if half > max(CLEAR * half_error, LEAST):
+            return HALF
+        if value < -CLEAR * error:
+            return NONE
+    return HALF if CLEAR * error > WORTH else NONE

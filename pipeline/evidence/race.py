@@ -80,7 +80,9 @@ def judge(
             "samples": [_sample(forecasts, draws, candidate, against, each) for each in found],
             "losses": [_losses_row(losses_of, model, h) for model in models for h in horizons],
             "gains": _gains(draws, models, horizons),
-            "verdicts": [_verdict(draws, model, against, models, horizons) for model in models if model != against],
+            "verdicts": [
+                _verdict(draws, model, against, models, horizons, candidate) for model in models if model != against
+            ],
             "gate": opened,
             "comparisons": race_field.comparisons(forecasts, found, candidate, BASELINES, resampling),
             "confidence_sets": race_field.confidence_sets(losses_of, models, horizons, resampling),
@@ -195,11 +197,12 @@ def _gains(draws: Resamples, models: tuple[str, ...], horizons: tuple[int, ...])
 
 
 def _verdict(
-    draws: Resamples, model: str, against: str, models: tuple[str, ...], horizons: tuple[int, ...]
+    draws: Resamples, model: str, against: str, models: tuple[str, ...], horizons: tuple[int, ...], candidate: str
 ) -> dict[str, Any]:
     """One model against the best baseline at the primary measure, and against the ridge that it stands on.
 
-    What is worse than that ridge, over all horizons or at one of them, does not pass: it adds nothing but a cost.
+    What is worse than that ridge, over all horizons or at one of them, does not pass: it adds nothing but a cost. The
+    candidate is judged by `gate`; how much worse than the ridge it may be is a claim of the table of equality.
     """
     gain = draws.gain(_pairs(model, against, horizons))
     baseline = model in BASELINES
@@ -213,7 +216,7 @@ def _verdict(
         "is_baseline": baseline,
         **_figures(gain),
         "gate_low": gain.gate_low,
-        "passed": not baseline and gain.verdict != TOO_FEW and gain.gate_low > 0 and not worse,
+        "passed": not baseline and gain.verdict != TOO_FEW and gain.gate_low > 0 and (model == candidate or not worse),
         "worse_than_foundation": worse,
         "smallest_detectable_percent": gain.smallest_detectable,
         "n_effective_sessions": gain.n_effective,

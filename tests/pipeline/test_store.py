@@ -186,7 +186,7 @@ deliveries = st.lists(
 )
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=7, deadline=None)
 @given(batches=deliveries)
 def test_as_of_is_what_one_would_have_read_then(place: Place, batches: list[dict[tuple[str, int], float]]) -> None:
     """Replayed against plain lists: nothing known later, no revision before we saw it, every version once."""

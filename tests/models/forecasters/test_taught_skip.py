@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from models.decode import Forecast, decode
 from models.forecasters.foundation import Foundation, fit_foundation, session_pinball
 from models.forecasters.interface import Inputs, Slices, Training
-from models.forecasters.taught_skip import HALF, choose_share, lesson, no_lesson
+from models.forecasters.taught_skip import HALF, NONE, WHOLE, choose_share, lesson, no_lesson
 
 SLICES = Slices(fit_end=500, validation_start=520, train_end=1100)
 N, T, F = 8, SLICES.train_end, 3
@@ -56,18 +58,28 @@ def test_a_teacher_without_a_forecast_teaches_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("slope", "share"), [(SLOPE, 1.0), (-SLOPE, 0.0), (None, HALF)], ids=["truth", "nonsense", "the skip itself"]
+    ("slope", "share"), [(SLOPE, WHOLE), (-SLOPE, NONE), (None, NONE)], ids=["truth", "nonsense", "the skip itself"]
 )
-def test_half_is_taken_unless_validation_is_clear(slope: np.ndarray | None, share: float) -> None:
+def test_validation_decides_where_it_is_clear(slope: np.ndarray | None, share: float) -> None:
     training = planted()
     # So hard a penalty that the skip knows little: the truth is worth learning.
     foundation = fit_foundation(training, SLICES.fit_end, 1e6)
-    if slope is None:
-        teacher = says(training, foundation, foundation.outputs(training.inputs.x)[..., 0, 1])
-    else:
-        teacher = says(training, foundation, training.inputs.x @ slope)
-    held = Forecast(*(each[:, : SLICES.fit_end] for each in teacher))
-    assert choose_share(training, foundation, lesson(training, foundation, held)) == share
+    log_scale = foundation.outputs(training.inputs.x)[..., 0, 1] if slope is None else training.inputs.x @ slope
+    assert (
+        choose_share(training, foundation, lesson(training, foundation, says(training, foundation, log_scale))) == share
+    )
+
+
+def test_half_is_taken_where_validation_is_too_short_to_tell_or_has_been_seen() -> None:
+    training = planted()
+    foundation = fit_foundation(training, SLICES.fit_end, 1e6)
+    nearly = foundation.outputs(training.inputs.x)[..., 0, 1] + training.inputs.x @ np.array([0.0, 0.0, 0.1])
+    found = lesson(training, foundation, says(training, foundation, nearly))
+    few = replace(training, slices=replace(SLICES, validation_start=SLICES.train_end - 12))
+    assert choose_share(few, foundation, found) == HALF
+    truth = lesson(training, foundation, says(training, foundation, training.inputs.x @ SLOPE))
+    assert choose_share(training, foundation, truth) == WHOLE
+    assert choose_share(training, foundation, truth, blind=True) == HALF
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -23,6 +23,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from models.trading import market
 from models.trading.market import Costs, Limits, Owned, State
+from models.trading.observation import COST_UNIT_BPS
 
 Floats = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
@@ -32,7 +33,6 @@ Bools = npt.NDArray[np.bool_]
 RUIN = 1e-3
 """An episode ends where a step leaves less than this share of wealth; its growth is counted as log of it."""
 REWARD_SCALE = 100.0
-COST_UNIT_BPS = 10.0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,132 @@
+"""Policies of deep learning as plain NumPy: a residual network, and a head that is a weight or a grid of values.
+
+    h = relu(x W + b);  h = h + relu(h W1 + b1) W2 + b2  for each block;  head = h W + b
+
+with x the normalised observation (He et al. 2016, section 3.1, without batch normalisation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Float32 = npt.NDArray[np.float32]
+Arrays = dict[str, npt.NDArray[Any]]
+
+_NORMALISATION = ("center", "scale")
+
+
+@dataclass(frozen=True)
+class ResidualNetwork:
+    """The trunk and one head, in float32.
+
+    Attributes:
+        layers: matrix and bias in turn: (D, H), (H,); two of (H, H), (H,) for each block; (H, O), (O,).
+        center, scale: (D,) of the observation, frozen when training began.
+
+    Raises:
+        ValueError: the layers do not fit one another or the normalisation.
+    """
+
+    layers: tuple[Float32, ...]
+    center: Float32
+    scale: Float32
+
+    def __post_init__(self) -> None:
+        if len(self.layers) < 4 or len(self.layers) % 4:
+            raise ValueError(f"a residual network has 4 arrays and 4 more a block, got {len(self.layers)}")
+        rows, width = len(self.center), self.layers[0].shape[-1]
+        for matrix, bias in zip(self.layers[::2], self.layers[1::2], strict=True):
+            columns = bias.shape[-1] if matrix is self.layers[-2] else width
+            if matrix.shape != (rows, columns) or bias.shape != (columns,):
+                raise ValueError(f"layers do not fit: {matrix.shape} and {bias.shape} where {rows} are read")
+            rows = width
+        if self.scale.shape != self.center.shape:
+            raise ValueError(f"center is {self.center.shape}, scale {self.scale.shape}")
+
+    def __call__(self, observation: Float32) -> Float32:
+        """(E, D) observations -> (E, O) outputs of the head."""
+        first, bias, *blocks, head, last = self.layers
+        h = np.maximum((observation - self.center) / self.scale @ first + bias, 0)  # (E, H)
+        for at in range(0, len(blocks), 4):
+            into, into_bias, out, out_bias = blocks[at : at + 4]
+            h = h + (np.maximum(h @ into + into_bias, 0) @ out + out_bias)
+        outputs: Float32 = h @ head + last
+        return outputs
+
+
+@dataclass(frozen=True)
+class WeightPolicy:
+    """What PPO learns: the head is the mean action of each asset, -1 the least weight and 1 the most.
+
+    Attributes:
+        network: D -> N. least, most: limits of a weight.
+    """
+
+    network: ResidualNetwork
+    least: float
+    most: float
+
+    def target(self, observation: Float32) -> Floats:
+        """(E, N) target weights for (E, D) observations, never NaN."""
+        action = np.clip(self.network(observation).astype(np.float64), -1.0, 1.0)
+        weights: Floats = self.least + (action + 1.0) * ((self.most - self.least) / 2)
+        return weights
+
+    def to_arrays(self) -> Arrays:
+        """Everything there is to it, for `numpy.savez`; `from_arrays` is the inverse."""
+        return _network_arrays(self.network) | {"limits": np.array([self.least, self.most])}
+
+
+@dataclass(frozen=True)
+class GridPolicy:
+    """What DQN learns: the head values each weight of a grid, and the most valued is the target.
+
+    Attributes:
+        network: D -> G. grid: (G,) weights.
+    """
+
+    network: ResidualNetwork
+    grid: Floats
+
+    def __post_init__(self) -> None:
+        if self.grid.shape != self.network.layers[-1].shape:
+            raise ValueError(f"a grid of {self.grid.shape} needs as many values, not {self.network.layers[-1].shape}")
+
+    def target(self, observation: Float32) -> Floats:
+        """(E, 1) target weights for (E, D) observations, never NaN; of equal values the least weight."""
+        chosen: Floats = self.grid[self.network(observation).argmax(axis=1)][:, None]
+        return chosen
+
+    def to_arrays(self) -> Arrays:
+        """Everything there is to it, for `numpy.savez`; `from_arrays` is the inverse."""
+        return _network_arrays(self.network) | {"grid": self.grid}
+
+
+def from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> WeightPolicy | GridPolicy:
+    """The policy whose `to_arrays` these are.
+
+    Raises:
+        ValueError: they are not those of such a policy.
+    """
+    count = sum(name.startswith("layer") for name in arrays)
+    needed = [*_NORMALISATION, *(f"layer{at}" for at in range(count))]
+    missing = [name for name in needed if name not in arrays]
+    if missing or ("grid" in arrays) == ("limits" in arrays):
+        raise ValueError(f"not a residual policy: {sorted(arrays)}, of which missing {missing}, one of grid and limits")
+    center, scale, *layers = (np.asarray(arrays[name], dtype=np.float32) for name in needed)
+    network = ResidualNetwork(tuple(layers), center, scale)
+    if "grid" in arrays:
+        return GridPolicy(network, np.asarray(arrays["grid"], dtype=np.float64))
+    least, most = np.asarray(arrays["limits"], dtype=np.float64)
+    return WeightPolicy(network, float(least), float(most))
+
+
+def _network_arrays(network: ResidualNetwork) -> Arrays:
+    named = {f"layer{at}": layer for at, layer in enumerate(network.layers)}
+    return named | {"center": network.center, "scale": network.scale}

@@ -1,0 +1,150 @@
+"""Agents and rules traded out of sample, all of them by `models.trading.sleeves` at the agents' cost.
+
+What a policy wants depends on its own weight, so it is walked through the test first (models/trading/walk.py), each
+ticker on its own; the targets it named are then traded like those of any rule. The agents of one seed follow one
+another from block to block, and what the last one held the next one takes over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from models.trading import rules
+from models.trading.observation import Scaling
+from models.trading.policy import Policy
+from models.trading.rules import Banded
+from models.trading.sleeves import Sleeves
+from models.trading.walk import Walk
+from pipeline.agent_data import Block, Task
+
+Floats = npt.NDArray[np.float64]
+
+BANDS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.075, 0.10, 0.15, 0.20, 0.30)
+"""Tried round the volatility target inside training."""
+RULES = {
+    "vol_target": "Volatility target",
+    "vol_target_band": "Volatility target, tuned band",
+    "constant": "Constant exposure, tuned",
+    "buy_and_hold": "Buy and hold",
+    "equal_weight": "Equal weight",
+    "momentum": "Momentum",
+}
+
+
+class Tuned(NamedTuple):
+    """What the rules take from a training slice: the band round the volatility target, and a constant exposure."""
+
+    band: float
+    exposure: float
+
+
+class Traded(NamedTuple):
+    """S strategies on the T test sessions, after costs.
+
+    alone: (S, N, T) wealth of each ticker's sleeve, NaN outside its life.
+    wealth, turnover, costs: (S, T) of the portfolio of equal sleeves.
+    """
+
+    alone: Floats
+    wealth: Floats
+    turnover: Floats
+    costs: Floats
+
+
+def follow(scaling: Scaling, band: float) -> Banded:
+    """The volatility target with a no-trade band as a policy of what agents see."""
+    at = scaling.names.index("rule_weight")
+    return Banded(at, float(scaling.scaler.center[at]), float(scaling.scaler.scale[at]), band)
+
+
+def tuned(task: Task, block: Block) -> Tuned:
+    """The band and the exposure that earned the most reward on the block's training slice; of equals the smaller."""
+    scaling, end = task.scaling(block), block.train_end
+    setting = task.setting
+    walk = Walk(
+        setting.opens[:end], setting.listed[:end], setting.own[:end], task.rules.costs, task.rules.limits, len(BANDS)
+    )
+    walk.go([follow(scaling, band) for band in BANDS], scaling.transform(task.observed[:end]), task.ready[:end], end)
+    sleeves = sleeves_of(task, slice(0, end), pooled=False)
+    grid = task.rules.grid
+    held = np.stack([np.where(sleeves.listed, exposure, np.nan) for exposure in grid])
+    band, exposure = (
+        int(np.argmax(_objectives(sleeves, weights, task.rules.risk_aversion))) for weights in (walk.targets, held)
+    )
+    return Tuned(BANDS[band], float(grid[exposure]))
+
+
+def sleeves_of(task: Task, where: slice, pooled: bool, bps: float | None = None) -> Sleeves:
+    """The market of some sessions, without a band, at the agents' cost or another a side."""
+    costs = task.rules.costs if bps is None else task.rules.costs._replace(half_spread_bps=bps)
+    setting = task.setting
+    return Sleeves(setting.opens[where], setting.listed[where], costs, 0.0, pooled, setting.own[where])
+
+
+def tested(task: Task) -> slice:
+    """The test sessions of all blocks."""
+    return slice(task.tested[0].test_start, task.tested[-1].test_end)
+
+
+def agents(task: Task, policies: Sequence[Sequence[Policy]]) -> Floats:
+    """(S, T, N) targets of S seeds over the test sessions.
+
+    Args:
+        policies: for each test block in order, one a seed.
+    """
+    where, setting = tested(task), task.setting
+    walk = Walk(
+        setting.opens[where], setting.listed[where], setting.own[where], task.rules.costs, task.rules.limits,
+        len(policies[0]),
+    )  # fmt: skip
+    ready = task.ready[where]
+    for block, each in zip(task.tested, policies, strict=True):
+        seen = task.scaling(block).transform(task.observed[where])
+        walk.go(each, seen, ready, block.test_end - where.start)
+    return walk.targets
+
+
+def by_rule(task: Task, chosen: Sequence[Tuned], band: float) -> tuple[Floats, Floats]:
+    """(S, T, N) targets of `RULES` in their order over the test sessions, and their (S,) no-trade bands.
+
+    Args:
+        chosen: for each test block. band: of the backtest, round the volatility target that ships.
+    """
+    where, setting = tested(task), task.setting
+    sleeves = sleeves_of(task, where, pooled=False)
+    exposure = np.empty(setting.opens[where].shape)
+    for block, each in zip(task.tested, chosen, strict=True):
+        exposure[block.test_start - where.start : block.test_end - where.start] = each.exposure
+    banded = [[follow(task.scaling(b), each.band)] for b, each in zip(task.tested, chosen, strict=True)]
+    found = {
+        "vol_target": setting.weights[0][where],
+        "vol_target_band": agents(task, banded)[0],
+        "constant": exposure,
+        "buy_and_hold": sleeves.buy_and_hold(),
+        "equal_weight": np.ones(exposure.shape),
+        "momentum": task.momentum[where],
+    }
+    bands = [band if name == "vol_target" else 0.0 for name in RULES]
+    return np.stack([found[name] for name in RULES]), np.array(bands)
+
+
+def trade(task: Task, targets: Floats, bands: Floats | None = None, bps: float | None = None) -> Traded:
+    """Trade (S, T, N) targets of the test sessions.
+
+    Args:
+        bands: (S,) no-trade bands; default none. bps: cost a side; default the agents'.
+    """
+    where = tested(task)
+    alone = sleeves_of(task, where, pooled=False, bps=bps).run(targets, bands)
+    whole = sleeves_of(task, where, pooled=True, bps=bps).run(targets, bands)
+    return Traded(alone.wealth, whole.wealth[:, 0], whole.turnover[:, 0], whole.costs[:, 0])
+
+
+def _objectives(sleeves: Sleeves, weights: Floats, risk_aversion: float) -> Floats:
+    """(S,) mean reward of a session over all tickers."""
+    found: Floats = np.nanmean(rules.rewards(sleeves.run(weights).wealth, risk_aversion), axis=(1, 2))
+    return found

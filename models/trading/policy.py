@@ -40,6 +40,13 @@ class Curve(NamedTuple):
     reward: Floats
 
 
+def curve(rewards: Floats, each: int, entries: int = 100) -> Curve:
+    """The curve of (R,) mean rewards of rounds of `each` environment steps, cut into at most so many stretches."""
+    ends = np.unique(np.linspace(0, len(rewards), min(entries, len(rewards)) + 1).astype(np.int64))
+    total = np.concatenate([[0.0], np.cumsum(rewards)])[ends]
+    return Curve(ends[1:] * each, np.diff(total) / np.diff(ends))
+
+
 class Learned(NamedTuple):
     """A policy and how it came about."""
 

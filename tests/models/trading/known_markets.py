@@ -213,7 +213,7 @@ def signalled(seed: int = 0) -> Known:
     moves = np.array([[0.7, 0.25, 0.05], [0.2, 0.6, 0.2], [0.05, 0.25, 0.7]])
     up = np.array([0.3, 0.5, 0.7])
     world = World(np.array([-1.0, 0.0, 1.0]), moves, np.tile([0.02, -0.02], (3, 1)), np.stack([up, 1 - up], axis=1))
-    return known(world, Rules(Costs(40.0, 10.0), Limits(-1.0, 1.0), length=100), seed)
+    return known(world, Rules(Costs(40.0, 10.0), Limits(-1.0, 1.0), length=100, levels=5), seed)
 
 
 def banded(seed: int = 0) -> Known:
@@ -221,10 +221,11 @@ def banded(seed: int = 0) -> Known:
     sigma = np.array([0.04, 0.08])
     moves = np.array([[0.95, 0.05], [0.10, 0.90]])
     world = World(sigma / 0.04 - 1.5, moves, 0.016 + np.stack([sigma, -sigma], axis=1), np.full((2, 2), 0.5))
-    return known(world, Rules(Costs(150.0, 50.0), Limits(0.0, 1.0), risk_aversion=11.5, length=100), seed)
+    return known(world, Rules(Costs(150.0, 50.0), Limits(0.0, 1.0), risk_aversion=11.5, length=100, levels=6), seed)
 
 
 def random_walk(seed: int = 0) -> Known:
     """No premium, a signal that tells nothing, and costs: from cash the best is never to trade."""
     world = World(np.array([-1.0, 1.0]), np.full((2, 2), 0.5), np.tile([0.03, -0.03], (2, 1)), np.full((2, 2), 0.5))
-    return known(world, Rules(Costs(40.0, 10.0), Limits(-1.0, 1.0), length=100, random_weight=False), seed)
+    rules = Rules(Costs(40.0, 10.0), Limits(-1.0, 1.0), length=100, levels=5, random_weight=False)
+    return known(world, rules, seed)

@@ -121,9 +121,9 @@ class QTableConfig:
     columns: tuple[int, ...] = (0,)
     bins: int = 6
     discount: float = 0.97
-    exponent: float = 0.8
+    exponent: float = 0.75
     explore: float = 1.0
-    least_explore: float = 0.1
+    least_explore: float = 0.5
     decay: float = 0.7
     environments: int = 128
 

@@ -218,10 +218,11 @@ def signalled(seed: int = 0) -> Known:
 
 def banded(seed: int = 0) -> Known:
     """A constant premium at one of two volatilities, dear to trade: mean-variance exposure within a no-trade band."""
-    sigma = np.array([0.04, 0.08])
+    sigma = np.array([0.01, 0.02])
     moves = np.array([[0.95, 0.05], [0.10, 0.90]])
-    world = World(sigma / 0.04 - 1.5, moves, 0.016 + np.stack([sigma, -sigma], axis=1), np.full((2, 2), 0.5))
-    return known(world, Rules(Costs(150.0, 50.0), Limits(0.0, 1.0), risk_aversion=11.5, length=100, levels=6), seed)
+    world = World(sigma / 0.01 - 1.5, moves, 0.004 + np.stack([sigma, -sigma], axis=1), np.full((2, 2), 0.5))
+    rules = Rules(Costs(40.0, 10.0), Limits(0.0, 1.0), risk_aversion=49.0, length=100, levels=6)
+    return known(world, rules, seed)
 
 
 def random_walk(seed: int = 0) -> Known:

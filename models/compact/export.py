@@ -85,14 +85,14 @@ def panel_graph(source: Network | QuantizedNetwork, coded: bool = False) -> onnx
     return graph.model("panel", _inputs(coded, *dims), _output(["N", "S", len(network.skip_bias) // 4, 4]))
 
 
-def with_hidden(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy that also puts out the integer layers, `hidden_0_q` to `hidden_2_q`.
+def with_hidden(model: onnx.ModelProto, layers: int = len(DILATIONS)) -> onnx.ModelProto:
+    """A copy that also puts out the integer layers, `hidden_0_q`, `hidden_1_q` and so on.
 
     u8, window: (B * 16, C), (B * 4, C), (B, C); panel: (N, C, T - 3), (N, C, T - 15), (N, C, T - 63).
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    for i in range(len(DILATIONS)):
+    for i in range(layers):
         copy.graph.output.append(helper.make_tensor_value_info(f"hidden_{i}_q", TensorProto.UINT8, None))
     return copy
 

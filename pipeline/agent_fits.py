@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -103,8 +103,14 @@ def _fit(fit: Fit, rules: Rules, steps: int, threads: int, file: Path) -> None:
     agent_policies.write(file, [Agent(fit.algorithm, lesson.name, fit.seed, learned.policy, learned.curve)])
 
 
-def settings_of(config: Config) -> Mapping[str, object]:
-    """What shapes agents beside the data; of which seeds and algorithms are their own."""
+def settings_of(config: Config) -> dict[str, object]:
+    """What shapes every agent beside the data: JSON values."""
     found: dict[str, object] = config.agent.model_dump(mode="json", exclude={"algorithms", "seeds"})
-    sizing = ("target_volatility", "horizon", "max_weight")
+    sizing = ("target_volatility", "horizon", "max_weight", "band")
     return found | {name: getattr(config.backtest, name) for name in sizing}
+
+
+def settings_digest(config: Config) -> str:
+    """Of `settings_of`, who learns, and the code."""
+    who = [list(config.agent.algorithms), config.agent.seeds, config.models.seed, code_digest()]
+    return hashlib.sha256(json.dumps([settings_of(config), *who], sort_keys=True).encode()).hexdigest()[:16]

@@ -3,36 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from models.trading.policy import Learner, Policy
 from pipeline.config_agent import Agent
 
-Make = Callable[[Agent, Policy | None], Learner]
-"""From the section of the configuration, and the rule to imitate first, to a learner."""
+
+class Wanted(NamedTuple):
+    """What a learner is made from.
+
+    agent: the section of the configuration. teacher: the rule to imitate first, or None. columns: names of what is
+    observed, in order.
+    """
+
+    agent: Agent
+    teacher: Policy | None
+    columns: tuple[str, ...]
 
 
-def _q_table(agent: Agent, teacher: Policy | None) -> Learner:
+Make = Callable[[Wanted], Learner]
+
+
+def _q_table(wanted: Wanted) -> Learner:
     from models.trading.q_table import QTableConfig
 
-    return QTableConfig(environments=agent.environments)
+    return QTableConfig(environments=wanted.agent.environments)
 
 
-def _dqn(agent: Agent, teacher: Policy | None) -> Learner:
+def _dqn(wanted: Wanted) -> Learner:
     from models.trading.deep import DQNConfig
 
-    return DQNConfig(teacher=teacher, environments=agent.environments)
+    return DQNConfig(teacher=wanted.teacher, environments=wanted.agent.environments)
 
 
-def _ppo(agent: Agent, teacher: Policy | None) -> Learner:
+def _ppo(wanted: Wanted) -> Learner:
     from models.trading.deep import PPOConfig
 
-    return PPOConfig(teacher=teacher, environments=agent.environments)
+    return PPOConfig(teacher=wanted.teacher, environments=wanted.agent.environments)
 
 
-def _genetic(agent: Agent, teacher: Policy | None) -> Learner:
+def _genetic(wanted: Wanted) -> Learner:
     from models.trading.genetic import GeneticConfig
 
-    return GeneticConfig(environments=agent.environments)
+    return GeneticConfig(environments=wanted.agent.environments)
 
 
 LEARNERS: Mapping[str, Make] = {"q_table": _q_table, "dqn": _dqn, "ppo": _ppo, "genetic": _genetic}

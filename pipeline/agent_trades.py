@@ -132,16 +132,15 @@ def by_rule(task: Task, chosen: Sequence[Tuned], band: float) -> tuple[Floats, F
     return np.stack([found[name] for name in RULES]), np.array(bands)
 
 
-def trade(task: Task, targets: Floats, bands: Floats | None = None, bps: float | None = None) -> Traded:
-    """Trade (S, T, N) targets of the test sessions.
+def trade(task: Task, targets: Floats, bands: Floats) -> Traded:
+    """Trade (S, T, N) targets of the test sessions, with (S,) no-trade bands, at the agents' cost."""
+    whole = sleeves_of(task, tested(task), pooled=True).run(targets, bands)
+    return Traded(alone(task, targets, bands), whole.wealth[:, 0], whole.turnover[:, 0], whole.costs[:, 0])
 
-    Args:
-        bands: (S,) no-trade bands; default none. bps: cost a side; default the agents'.
-    """
-    where = tested(task)
-    alone = sleeves_of(task, where, pooled=False, bps=bps).run(targets, bands)
-    whole = sleeves_of(task, where, pooled=True, bps=bps).run(targets, bands)
-    return Traded(alone.wealth, whole.wealth[:, 0], whole.turnover[:, 0], whole.costs[:, 0])
+
+def alone(task: Task, targets: Floats, bands: Floats, bps: float | None = None) -> Floats:
+    """(S, N, T) wealth of every ticker's sleeve, at the agents' cost a side or another one."""
+    return sleeves_of(task, tested(task), pooled=False, bps=bps).run(targets, bands).wealth
 
 
 def _objectives(sleeves: Sleeves, weights: Floats, risk_aversion: float) -> Floats:

@@ -37,7 +37,7 @@ class Agent(Section):
         ("vol_change_20", "ret_20", "drawdown_250"), description="features seen beside the forecast; see FEATURES.md"
     )
     pretrain: Literal["band", "target", "none"] = Field(
-        "band", description="rule that DQN and PPO imitate first: volatility target with a tuned band, without a band, none"
+        "band", description="what DQN and PPO imitate first: the volatility target with a tuned band, without one, none"
     )
 
     @field_validator("algorithms", "features")

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -141,11 +142,15 @@ class PolicyScorer:
         """Decide the bundle's golden observations; the largest difference found.
 
         Raises:
-            BundleError: a target differs by more than 1e-5 from what the bundle was written with.
+            BundleError: they cannot be read, or a target differs by more than 1e-5 from what the bundle was written
+                with.
         """
         name = POLICY[1]
-        with np.load(self.bundle.directory / name, allow_pickle=False) as golden:
-            given, expected = golden["observation"], golden["weights"]  # (R, D) raw, (R,)
+        try:
+            with np.load(self.bundle.directory / name, allow_pickle=False) as golden:
+                given, expected = golden["observation"], golden["weights"]  # (R, D) raw, (R,)
+        except (KeyError, ValueError, BadZipFile) as error:
+            raise BundleError(f"{self.bundle.directory / name} cannot be read: {error}") from None
         found = self.targets(given)
         if found.shape != expected.shape or (np.isnan(found) != np.isnan(expected)).any():
             raise BundleError(

@@ -187,7 +187,7 @@ def _content(config: Config, prepared: Prepared) -> dict[str, Any]:
     """agent.json: what was trained, on what, by which settings; JSON values."""
     task = prepared.task
     return {
-        "identity": f"{prepared.digest}-{agent_fits.settings_digest(config)}",
+        "identity": agent_fits.identity([lesson.digest for lesson in prepared.lessons], config),
         "settings": agent_fits.settings_of(config),
         "algorithms": list(config.agent.algorithms),
         "seeds": seeds_of(config),

@@ -103,9 +103,14 @@ def _fit(fit: Fit, rules: Rules, steps: int, threads: int, file: Path) -> None:
     agent_policies.write(file, [Agent(fit.algorithm, lesson.name, fit.seed, learned.policy, learned.curve)])
 
 
+def identity(digests: Sequence[str], config: Config) -> str:
+    """Of the agents that learn from lessons of these digests by these settings: what belongs together has the same."""
+    return "-".join([*(digest[:8] for digest in digests), settings_digest(config)])
+
+
 def settings_of(config: Config) -> dict[str, object]:
     """What shapes every agent beside the data: JSON values."""
-    found: dict[str, object] = config.agent.model_dump(mode="json", exclude={"algorithms", "seeds"})
+    found: dict[str, object] = config.agent.model_dump(mode="json", exclude={"algorithms", "seeds", "use"})
     sizing = ("target_volatility", "horizon", "max_weight", "band")
     return found | {name: getattr(config.backtest, name) for name in sizing}
 

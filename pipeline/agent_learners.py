@@ -27,7 +27,9 @@ Make = Callable[[Wanted], Learner]
 def _q_table(wanted: Wanted) -> Learner:
     from models.trading.q_table import QTableConfig
 
-    return QTableConfig(environments=wanted.agent.environments)
+    # The forecast that moves slowest makes the state: a table of more columns has too many cells for its steps.
+    slowest = max(at for at, name in enumerate(wanted.columns) if name.startswith("log_vol_h"))
+    return QTableConfig(columns=(slowest,), environments=wanted.agent.environments)
 
 
 def _dqn(wanted: Wanted) -> Learner:
@@ -45,7 +47,7 @@ def _ppo(wanted: Wanted) -> Learner:
 def _genetic(wanted: Wanted) -> Learner:
     from models.trading.genetic import GeneticConfig
 
-    return GeneticConfig(environments=wanted.agent.environments)
+    return GeneticConfig()
 
 
 LEARNERS: Mapping[str, Make] = {"q_table": _q_table, "dqn": _dqn, "ppo": _ppo, "genetic": _genetic}

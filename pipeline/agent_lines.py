@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.agent_evidence import label
 from pipeline.agent_policies import Agent
 from pipeline.evidence import seeds
+from pipeline.reporting.formats import inside
 
 
 def curve_lines(agents: Sequence[Agent]) -> Iterator[str]:
@@ -28,11 +29,11 @@ def table(found: Mapping[str, Any]) -> Iterator[str]:
         f"risk aversion {found['risk_aversion']:g}"
     )
     head = ("", "growth, c.-e.", "over seeds", "return", "vol", "Sharpe", "max fall", "turnover", "cost/y")
-    yield "{:<30} {:>14} {:>17} {:>8} {:>7} {:>7} {:>9} {:>9} {:>7}".format(*head)
+    yield "{:<34} {:>14} {:>17} {:>8} {:>7} {:>7} {:>9} {:>9} {:>7}".format(*head)
     for row in found["strategies"]:
         yield _row(row)
     for name, against in found["fees"]["breakeven_bps"].items():
-        until = ", ".join(f"{label(rule).lower()} {_fee(bps)}" for rule, bps in against.items())
+        until = ", ".join(f"{inside(label(rule))} {_fee(bps)}" for rule, bps in against.items())
         yield f"{label(name)} is ahead up to a fee of: {until}"
     yield from found["sentences"]
     yield _deflated(found["deflated"])
@@ -44,7 +45,7 @@ def _row(row: Mapping[str, Any]) -> str:
 
     span = f"[{row['objective_low']:+.2f}, {row['objective_high']:+.2f}]" if "objective_low" in row else ""
     return (
-        f"{row['label']:<30} {shown('objective', '+13.2f')}% {span:>17} {shown('annual_return', '+8.1%'):>8} "
+        f"{row['label']:<34} {shown('objective', '+13.2f')}% {span:>17} {shown('annual_return', '+8.1%'):>8} "
         f"{shown('annual_volatility', '7.1%'):>7} {shown('sharpe', '7.2f'):>7} {shown('max_drawdown', '9.1%'):>9} "
         f"{shown('turnover_per_year', '9.1f'):>9} {shown('cost_per_year_percent', '6.2f'):>6}%"
     )
@@ -58,7 +59,7 @@ def _fee(bps: float | None) -> str:
 
 def _deflated(found: Mapping[str, Any]) -> str:
     rows = [row for row in found["strategies"] if row["sharpe"] is not None]
-    parts = ", ".join(f"{label(row['strategy']).lower()} {row['sharpe']['probability']:.0%}" for row in rows)
+    parts = ", ".join(f"{inside(label(row['strategy']))} {row['sharpe']['probability']:.0%}" for row in rows)
     return (
         f"After {found['trials']:,} trials, {found['agents']:,} of them agents, the chance that a Sharpe ratio is "
         f"above luck, of an algorithm its best seed's: {parts}."

@@ -27,8 +27,8 @@ BANDS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.075, 0.10, 0.15, 0.20, 0.30)
 """Tried round the volatility target inside training."""
 RULES = {
     "vol_target": "Volatility target",
-    "vol_target_band": "Volatility target, tuned band",
-    "constant": "Constant exposure, tuned",
+    "vol_target_band": "Volatility target with tuned band",
+    "constant": "Tuned constant exposure",
     "buy_and_hold": "Buy and hold",
     "equal_weight": "Equal weight",
     "momentum": "Momentum",

@@ -33,18 +33,18 @@ class GeneticConfig:
         crossover: share of children with two parents.
         mutation, least_mutation: standard deviation of a mutation in the first and the last generation, in units of
             the deviation that the weight was drawn with.
-        final: share of the budget in which the last elite plays on, until the best of it is known better.
+        final: share of the budget in which the last elite plays on, for the best of it to be known from the lucky.
     """
 
     members: int = 32
-    elite: int = 4
+    elite: int = 8
     episodes: int = 16
     sessions: int = 32
     tournament: int = 4
     crossover: float = 0.5
-    mutation: float = 0.3
+    mutation: float = 0.2
     least_mutation: float = 0.05
-    final: float = 0.1
+    final: float = 0.2
 
     def learn(self, markets: Markets, rules: Rules, budget: int, seed: int, progress: Progress = unwatched) -> Learned:
         """Search: see `Learner.learn`.
@@ -55,7 +55,7 @@ class GeneticConfig:
         """
         if not (0 < self.elite < self.members and 0 < self.tournament <= self.members):
             raise ValueError(f"elite {self.elite} and tournament {self.tournament} must fit {self.members} members")
-        arena = _Arena(markets, rules, self.episodes, min(self.sessions, rules.length), seed)
+        arena = Arena(markets, rules, self.episodes, min(self.sessions, rules.length), seed)
         generations = int((1 - self.final) * budget) // (self.members * arena.steps)
         if generations < 1:
             raise ValueError(
@@ -74,12 +74,15 @@ class GeneticConfig:
                 size = self.mutation * (self.least_mutation / self.mutation) ** (g / max(generations - 1, 1))
                 population = self.breed(population, fitness, size * unit, generator)
             progress((1 - self.final) * (g + 1) / generations)
-        elite = population[_ranked(fitness)[: self.elite]]
-        rounds = int(self.final * budget) // (self.elite * arena.steps)
-        if rounds:
-            elite = elite[_ranked(np.mean([arena.play(network, elite) for _ in range(rounds)], axis=0))]
+        best = self._best(arena, network, population[_ranked(fitness)[: self.elite]], int(self.final * budget))
         progress(1.0)
-        return Learned(network.from_flat(elite[0]), curve(rewards, self.members * arena.steps))
+        return Learned(network.from_flat(best), curve(rewards, self.members * arena.steps))
+
+    def _best(self, arena: Arena, network: PolicyNetwork, elite: Float32, budget: int) -> Float32:
+        """Of the (elite, W) ranked members the one that earns most in what the budget gives; else the first."""
+        rounds = budget // (self.elite * arena.steps)
+        earned = [arena.play(network, elite) for _ in range(rounds)] or [np.zeros(self.elite)]
+        return np.asarray(elite[_ranked(np.mean(earned, axis=0))[0]])
 
     def breed(self, population: Float32, fitness: Floats, size: Float32, generator: np.random.Generator) -> Float32:
         """The next generation of (P, W) weights with (P,) fitness, mutated by (W,) deviations; the elite first."""
@@ -94,8 +97,16 @@ class GeneticConfig:
         return np.concatenate([population[_ranked(fitness)[: self.elite]], child.astype(np.float32)])
 
 
-class _Arena:
-    """Where populations play: B stretches of L sessions for each member, the same for all, new in every round."""
+class Arena:
+    """Where populations play: some stretches for each member, the same for all, new in every round.
+
+    Args:
+        markets, rules: of the task. episodes: B, stretches of each member. sessions: L, of each stretch.
+        seed: of starts and first weights.
+
+    Raises:
+        ValueError: no market is long enough for an episode.
+    """
 
     def __init__(self, markets: Markets, rules: Rules, episodes: int, sessions: int, seed: int) -> None:
         self._markets, self._rules, self._seed = markets, rules, seed
@@ -111,8 +122,10 @@ class _Arena:
 
     def play(self, network: PolicyNetwork, population: Float32) -> Floats:
         """(P,) mean reward of a step, for (P, W) weights; after a ruin nothing is earned any more."""
-        P, B, rules = len(population), self._episodes, self._rules
-        batch = self._batches.setdefault(P, Batch(self._markets, rules, P * B, self._seed))
+        P, B = len(population), self._episodes
+        if P not in self._batches:
+            self._batches[P] = Batch(self._markets, self._rules, P * B, self._seed)
+        batch = self._batches[P]
         layers = [
             layer if layer.ndim == 3 else layer[:, None, :]
             for layer in unflatten(population, [layer.shape for layer in network.layers])

@@ -79,8 +79,11 @@ class QTablePolicy:
         return self.cells.orders(self.actions[self.cells.states(observation)], observation)
 
 
-class _Table(NamedTuple):
-    """value: (states, levels) expected discounted rewards. visits: (states, levels)."""
+class Table(NamedTuple):
+    """What is known of each action in each state.
+
+    value: (states, levels) expected discounted rewards, 0 before the first visit. visits: (states, levels).
+    """
 
     value: Floats
     visits: Ints
@@ -152,7 +155,7 @@ class QTableConfig:
         if budget < E:
             raise ValueError(f"a budget of {budget} steps is too small for {E} environments")
         size = (int(np.prod(cells.shape)), rules.levels)
-        table = _Table(np.zeros(size), np.zeros(size, np.int64))
+        table = Table(np.zeros(size), np.zeros(size, np.int64))
         batch, generator = Batch(markets, rules, E, seed), np.random.default_rng((seed, 1))
         seen, rewards = batch.reset(), np.zeros(budget // E)
         for k in range(len(rewards)):

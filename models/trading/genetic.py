@@ -110,7 +110,7 @@ class Arena:
 
     def __init__(self, markets: Markets, rules: Rules, episodes: int, sessions: int, seed: int) -> None:
         self._markets, self._rules, self._seed = markets, rules, seed
-        self._starts = markets.starts(rules.length)
+        self._starts = markets.starts(sessions)
         self._generator = np.random.default_rng((seed, 2))
         self._episodes, self._sessions = episodes, sessions
         self._batches: dict[int, Batch] = {}

@@ -62,10 +62,30 @@ class Visited(NamedTuple):
 
 
 class Distilled(NamedTuple):
-    """The network, and its root mean squared difference from the teacher on the held-out sessions, over the limit."""
+    """A network, and how it came about.
+
+    Attributes:
+        policy: the network.
+        held_out_error: root mean squared difference from the teacher on the held-out sessions, over the limits' width.
+        observations: (R, D) that were visited, for the ranges of int8.
+    """
 
     policy: FloatPolicy
     held_out_error: float
+    observations: Float32
+
+
+@dataclass(frozen=True)
+class Committee(Policy):
+    """Several policies of one asset as one: the mean of their targets, where leaving alone wants what is held."""
+
+    members: tuple[Policy, ...]
+
+    def target(self, observation: Float32) -> Floats:
+        """(E, 1) target weights, never NaN."""
+        own = observation[:, -2:-1].astype(np.float64)
+        wanted = [member.target(observation) for member in self.members]
+        return np.asarray(np.mean([np.where(np.isnan(each), own, each) for each in wanted], axis=0))
 
 
 def visit(policy: Policy, markets: Markets, rules: Rules, config: DistilConfig) -> Visited:
@@ -117,8 +137,13 @@ def distil(policy: Policy, markets: Markets, rules: Rules, config: DistilConfig 
     x, wanted = torch.from_numpy(frame.inputs(visited.observation)), torch.from_numpy(visited.target / unit).float()
     early, held_out = torch.from_numpy(np.flatnonzero(~late)), torch.from_numpy(np.flatnonzero(late))
     ends = rules.limits.least / unit, rules.limits.most / unit
-    network, error = _fit((x[early], wanted[early]), (x[held_out], wanted[held_out]), ends, frame, config)
-    return Distilled(network.policy(frame, unit), error)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a network this small is slower with more, and no longer the same to the bit
+    try:
+        network, error = _fit((x[early], wanted[early]), (x[held_out], wanted[held_out]), ends, config)
+    finally:
+        torch.set_num_threads(threads)
+    return Distilled(network.policy(frame, unit), error, visited.observation)
 
 
 def _frame(observations: Float32, rules: Rules) -> Frame:
@@ -174,7 +199,6 @@ def _fit(
     training: tuple[Tensor, Tensor],
     held_out: tuple[Tensor, Tensor],
     ends: tuple[float, float],
-    frame: Frame,
     config: DistilConfig,
 ) -> tuple[_Student, float]:
     """The student with the least held-out error of all epochs, and that error."""

@@ -2,7 +2,7 @@
 
 scorer = PolicyScorer(load(Path("artifacts/bundles/VERSION")))
 scorer.self_check()
-observed = scorer.observe(forecast, rule_weight, features)
+observed = scorer.observe(forecast, features)
 targets = scorer.targets(scorer.with_own(observed, weights, cost_bps=5))
 
 A target is decided at the close of a session for a fill at the next open, by what was forecast at that close and the
@@ -25,13 +25,13 @@ from models.compact.small_policy import read
 from models.decode import Forecast
 from models.trading import observation as observations
 from models.trading.observation import COST_UNIT_BPS, OWN, Scaling
-from models.trading.sizing import SESSIONS_PER_YEAR
+from models.trading.sizing import SESSIONS_PER_YEAR, sizing_horizon, target_weight
 
 Float32 = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 Float64 = npt.NDArray[np.float64]
 
-_NEEDED = ("observation", "horizons", "horizon", "target_volatility", "features", "limits")
+_NEEDED = ("observation", "horizons", "horizon", "target_volatility", "max_weight", "features", "limits")
 
 
 class PolicyScorer:
@@ -71,28 +71,24 @@ class PolicyScorer:
         return (*self._scaling.names, *OWN)
 
     def observe(
-        self,
-        forecast: Forecast,
-        rule_weight: Floats,
-        features: Floats,
-        sessions_per_year: float | Float64 = SESSIONS_PER_YEAR,
+        self, forecast: Forecast, features: Floats, sessions_per_year: float | Float64 = SESSIONS_PER_YEAR
     ) -> Float32:
         """(..., K) raw, by `models.trading.observation.observe` with the settings of training.
 
         Args:
-            forecast: of the bundle's horizons, sigma (..., H). rule_weight: (...) by the volatility target.
-            features: (..., F) raw, those named by `features`. sessions_per_year: broadcast to (...).
+            forecast: of the bundle's horizons, sigma (..., H). features: (..., F) raw, those named by `features`.
+            sessions_per_year: broadcast to (...).
 
         Raises:
             BundleError: the features are not as many as the policy has.
         """
         if features.shape[-1] != len(self.features):
             raise BundleError(f"the policy observes {len(self.features)} features, got {features.shape[-1]}")
-        horizons, s = tuple(self._section["horizons"]), self._section
-        return observations.observe(
-            forecast, rule_weight, features, horizons, int(s["horizon"]), float(s["target_volatility"]),
-            sessions_per_year,
-        )  # fmt: skip
+        s, horizons = self._section, self.bundle.horizons
+        goal, at = float(s["target_volatility"]), sizing_horizon(horizons, int(s["horizon"]))
+        sigma = forecast.sigma[..., horizons.index(at)]
+        weight = target_weight(sigma, at, goal, float(s["max_weight"]), sessions_per_year)
+        return observations.observe(forecast, weight, features, horizons, at, goal, sessions_per_year)
 
     def with_own(self, observed: Float32, weights: Floats, cost_bps: float) -> Float32:
         """(E, K) observed, (E,) weights held and the cost of a trade in basis points -> (E, D) observations."""

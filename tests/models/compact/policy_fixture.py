@@ -76,6 +76,7 @@ def section(**changes: Any) -> dict[str, Any]:
         "horizons": list(small.HORIZONS),
         "horizon": 5,
         "target_volatility": 0.1,
+        "max_weight": 0.8,
         "features": list(FEATURES),
         "limits": {"least": LEAST, "most": MOST},
         "cost_bps": [5.0],

@@ -24,6 +24,7 @@ from models.compact.policy_runtime import PolicyScorer
 from models.compact.runtime import Runtime, Scorer
 from models.decode import Forecast
 from models.trading.observation import OWN, observe
+from models.trading.sizing import target_weight
 from tests.models.compact import bundle_fixture as small
 from tests.models.compact import policy_fixture as made
 
@@ -207,14 +208,16 @@ def test_what_is_observed_of_a_forecast_is_what_training_observes(scorer: Policy
     forecast = Forecast(
         generator.uniform(0.01, 0.03, shape), np.sort(generator.normal(size=(*shape, 9))), np.full(shape, 0.5)
     )
-    weight, features = generator.uniform(size=6), generator.normal(size=(6, 2)).astype(np.float32)
-    found = scorer.observe(forecast, weight, features, 365.0)
+    features = generator.normal(size=(6, 2)).astype(np.float32)
+    weight = target_weight(forecast.sigma[:, 1], 5, 0.1, 0.8, 365.0)
+    found = scorer.observe(forecast, features, 365.0)
     np.testing.assert_array_equal(found, observe(forecast, weight, features, small.HORIZONS, 5, 0.1, 365.0))
+    assert np.unique(weight).size > 1
     assert scorer.features == made.FEATURES
     own = scorer.with_own(found, weight, 20)[:, -len(OWN) :]
     np.testing.assert_allclose(own, np.stack([weight, np.full(6, 2.0)], axis=1), rtol=1e-6)
     with pytest.raises(BundleError, match="observes 2 features, got 1"):
-        scorer.observe(forecast, weight, features[:, :1])
+        scorer.observe(forecast, features[:, :1])
 
 
 def _without(key: str) -> Callable[[dict[str, Any]], Any]:

@@ -19,7 +19,7 @@ from pipeline.config import Config
 from pipeline.config_agent import Agent
 from pipeline.config_models import Models
 from pipeline.summary import Summary
-from tests.pipeline.trading_fixture import build
+from tests.pipeline.trading_fixture import build, config_at
 
 TRUSTED = ("models.trading", "tests.pipeline")
 SETTINGS = {
@@ -66,7 +66,7 @@ class Leaning:
 class Quick:
     """A learner whose policy depends on every number it is given, and on the seed.
 
-    log: a line a fit. last: kill the process after so many lines; 0 = never.
+    log: a line a fit. A file `die_after` beside it says with which line the process is killed.
     """
 
     log: Path
@@ -119,6 +119,11 @@ def trained(root: Path, **changes: object) -> tuple[Config, Summary]:
     """A lake with agents: its configuration, and what training said."""
     config = configured(build(root)[0], **changes)
     return config, agent.train(config, learners=learners(root / "log"), trusted=TRUSTED)
+
+
+def again(root: str) -> None:
+    """Train on the lake that lies there, for another process."""
+    agent.train(configured(config_at(Path(root))), learners=learners(Path(root) / "log"), trusted=TRUSTED)
 
 
 def evaluated(config: Config) -> Summary:

@@ -27,7 +27,7 @@ FIELD = Field({"vol_target": 0, "buy_and_hold": 1}, {"ppo": range(2, 12)})
 
 
 def panel(gain: float, spread: float = 1e-5) -> Panel:
-    """Two rules that earn a basis point a session, and ten seeds that earn `gain` more, every other one give or take."""
+    """Two rules that earn a basis point a session, and ten seeds that earn `gain` more, give or take."""
     generator = np.random.default_rng(1)
     market = 1e-3 * generator.standard_normal((N, T))
     own = np.array([0.0, 0.0, *([gain + spread, gain - spread] * (SEEDS // 2))])

@@ -26,10 +26,11 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from models.trading.env import REWARD_SCALE, Batch, Markets, Rules, TradingVecEnv
+from models.trading.observation import COST_UNIT_BPS
 from models.trading.policy import Curve, Float32, Learned, Policy, Progress, unwatched
 from models.trading.policy_network import moments
 from models.trading.pretraining import Lessons, imitate_choices, imitate_weights, watch
-from models.trading.residual_policy import GridPolicy, ResidualNetwork, WeightPolicy
+from models.trading.residual_policy import GridPolicy, ResidualNetwork, WeightPolicy, grid_targets, idle_targets
 
 POINTS = 40
 """Of a learning curve."""
@@ -50,7 +51,7 @@ class DeepConfig:
     width: int = 32
     blocks: int = 2
     environments: int = 256
-    discount: float = 0.9
+    discount: float = 0.97
     learning_rate: float = 1e-3
 
     def _lessons(self, markets: Markets, rules: Rules, budget: int, seed: int) -> Lessons | None:
@@ -59,6 +60,8 @@ class DeepConfig:
     def _trunk(self, markets: Markets, rules: Rules) -> dict[str, Any]:
         """Arguments of a Stable-Baselines3 policy: heads are linear on the residual trunk."""
         center, scale = moments(markets, rules)
+        # The rate of cost is the same in every step: it would only be a second bias.
+        center[-1] = rules.costs.rate[0] * 1e4 / COST_UNIT_BPS
         settings = {"center": center, "scale": scale, "width": self.width, "blocks": self.blocks}
         return {"features_extractor_class": ResidualTrunk, "features_extractor_kwargs": settings, "net_arch": []}
 
@@ -94,7 +97,7 @@ class DQNConfig(DeepConfig):
             raise ValueError(f"DQN chooses from a grid of one asset's weights, got {markets.opens.shape[2]} assets")
         rest = _whole(budget, self.environments)
         with _repeatable(seed):
-            env = _ScaledRewards(markets, rules, self.environments, discrete=True)
+            env = _ScaledRewards(markets, rules, self.environments)
             model = _EachExplores(
                 "MlpPolicy", env, learning_rate=lambda left: self.learning_rate * left,
                 buffer_size=self.replay, learning_starts=self.first, batch_size=self.rows, tau=self.tau,
@@ -122,15 +125,20 @@ class PPOConfig(DeepConfig):
     Attributes:
         steps: of each environment between updates. rows, epochs: of a gradient step, and passes over what was seen.
         trace: lambda of the generalised advantage (Schulman et al. 2016). clip: of the ratio of probabilities.
+        value_share: weight of the value's squared error in the loss; the trunk is shared, and noise in returns large.
         deviation: of the first actions around their mean, of limits that span [-1, 1].
+        idle: a target nearer to the weight held than this share of the limits' distance leaves it alone.
     """
 
+    learning_rate: float = 2e-3
     steps: int = 16
     rows: int = 1024
     epochs: int = 8
-    trace: float = 0.9
-    clip: float = 0.2
+    trace: float = 0.8
+    clip: float = 0.3
+    value_share: float = 0.05
     deviation: float = 0.5
+    idle: float = 0.05
 
     def learn(self, markets: Markets, rules: Rules, budget: int, seed: int, progress: Progress = unwatched) -> Learned:
         """See `policy.Learner`. What is left of the budget below one rollout of all environments is not taken.
@@ -138,15 +146,17 @@ class PPOConfig(DeepConfig):
         Raises:
             ValueError: a budget below one rollout.
         """
-        rollout = self.steps * self.environments
+        limits, rollout = rules.limits, self.steps * self.environments
+        idle = self.idle * (limits.most - limits.least)
         rest = _whole(budget, rollout)
         with _repeatable(seed):
-            env = _ScaledRewards(markets, rules, self.environments, discrete=False)
+            env = _ScaledRewards(markets, rules, self.environments, idle)
             first = {"log_std_init": float(np.log(self.deviation))}
             model = PPO(
                 "MlpPolicy", env, learning_rate=lambda left: self.learning_rate * left, n_steps=self.steps,
                 batch_size=min(self.rows, rollout), n_epochs=self.epochs, gamma=self.discount, gae_lambda=self.trace,
-                clip_range=self.clip, policy_kwargs=self._trunk(markets, rules) | first, seed=seed, device="cpu",
+                clip_range=self.clip, vf_coef=self.value_share, policy_kwargs=self._trunk(markets, rules) | first,
+                seed=seed, device="cpu",
             )  # fmt: skip
             trunk, head = model.policy.features_extractor, model.policy.action_net
             lessons = self._lessons(markets, rules, budget, seed)
@@ -156,8 +166,7 @@ class PPOConfig(DeepConfig):
             course = _Course(rest, env.unit, lessons, progress)
             if rest:
                 model.learn(rest, callback=course)
-        limits = rules.limits
-        return Learned(WeightPolicy(_network(trunk, head), limits.least, limits.most), course.curve())
+        return Learned(WeightPolicy(_network(trunk, head), limits.least, limits.most, idle), course.curve())
 
 
 class ResidualTrunk(BaseFeaturesExtractor):
@@ -184,18 +193,36 @@ class ResidualTrunk(BaseFeaturesExtractor):
 
 
 class _ScaledRewards(TradingVecEnv):
-    """Rewards in units of the standard deviation of a full position's growth over one session, before costs."""
+    """A position is left alone as the learned policy will leave it: on the grid (no `idle`), or within `idle`.
 
-    def __init__(self, markets: Markets, rules: Rules, environments: int, discrete: bool) -> None:
-        super().__init__(Batch(markets, rules, environments), discrete)
+    Rewards are in units of the standard deviation of a full position's growth over one session, before costs.
+    """
+
+    def __init__(self, markets: Markets, rules: Rules, environments: int, idle: float | None = None) -> None:
+        super().__init__(Batch(markets, rules, environments), discrete=idle is None)
+        self._idle = idle or 0.0
         s, t = np.nonzero(markets.playable)
         growth = np.log(markets.opens[s, t + 2] / markets.opens[s, t + 1])
         self.unit = float(REWARD_SCALE * np.nanstd(growth)) or 1.0
 
+    def reset(self) -> Float32:
+        """As in `TradingVecEnv`."""
+        self._seen = super().reset()
+        return self._seen
+
+    def step_async(self, actions: npt.NDArray[Any]) -> None:
+        """As in `TradingVecEnv`, but that a position may be left alone, as the learned policy will."""
+        own = self._seen[:, -1 - self.batch.assets : -1]  # (E, N)
+        if self._discrete:
+            self._targets = grid_targets(actions, own[:, 0], self.batch.rules.grid)
+        else:
+            super().step_async(actions)
+            self._targets = idle_targets(self._targets, own, self._idle)
+
     def step_wait(self) -> tuple[Float32, Float32, npt.NDArray[np.bool_], list[dict[str, Any]]]:
         """As in `TradingVecEnv`."""
-        seen, reward, done, infos = super().step_wait()
-        return seen, reward / np.float32(self.unit), done, infos
+        self._seen, reward, done, infos = super().step_wait()
+        return self._seen, reward / np.float32(self.unit), done, infos
 
 
 class _EachExplores(DQN):
@@ -250,6 +277,7 @@ def _network(trunk: nn.Module, head: nn.Module) -> ResidualNetwork:
     assert isinstance(trunk, ResidualTrunk)
     linear = [layer for layer in (*trunk.modules(), head) if isinstance(layer, nn.Linear)]
     layers = tuple(each.detach().numpy().T.copy() for layer in linear for each in (layer.weight, layer.bias))
+    layers[0][-1] = 0.0  # what the rate of cost would do was never learned, as it never moved
     return ResidualNetwork(layers, trunk.center.numpy().copy(), trunk.scale.numpy().copy())
 
 

@@ -11,14 +11,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from models.trading.env import Batch, Markets, Rules
 from models.trading.policy import Float32, Floats, Policy
-
-Ints = npt.NDArray[np.int64]
+from models.trading.residual_policy import nearest
 
 _ENVIRONMENTS = 64
 _ROWS = 512
@@ -91,11 +89,6 @@ def imitate_choices(
         return (short.square().sum(dim=1) - margin * margin).mean()
 
     _fit(loss, body, len(seen))
-
-
-def nearest(weights: Floats, grid: Floats) -> Ints:
-    """(M,) positions on the grid (G,) nearest to (M,) weights; halfway, the lower one."""
-    return np.asarray(np.abs(weights[:, None] - grid).argmin(axis=1), dtype=np.int64)
 
 
 def _fit(loss: Callable[[Tensor], Tensor], body: nn.Module, rows: int) -> None:

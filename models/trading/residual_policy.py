@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 Arrays = dict[str, npt.NDArray[Any]]
 
 _NORMALISATION = ("center", "scale")
@@ -65,27 +66,28 @@ class WeightPolicy:
     """What PPO learns: the head is the mean action of each asset, -1 the least weight and 1 the most.
 
     Attributes:
-        network: D -> N. least, most: limits of a weight.
+        network: D -> N. least, most: limits of a weight. idle: see `idle_targets`.
     """
 
     network: ResidualNetwork
     least: float
     most: float
+    idle: float
 
     def target(self, observation: Float32) -> Floats:
-        """(E, N) target weights for (E, D) observations, never NaN."""
+        """(E, N) target weights for (E, D) observations, NaN where left alone."""
         action = np.clip(self.network(observation).astype(np.float64), -1.0, 1.0)
-        weights: Floats = self.least + (action + 1.0) * ((self.most - self.least) / 2)
-        return weights
+        weights = self.least + (action + 1.0) * ((self.most - self.least) / 2)
+        return idle_targets(weights, observation[:, -1 - weights.shape[1] : -1], self.idle)
 
     def to_arrays(self) -> Arrays:
         """Everything there is to it, for `numpy.savez`; `from_arrays` is the inverse."""
-        return _network_arrays(self.network) | {"limits": np.array([self.least, self.most])}
+        return _network_arrays(self.network) | {"limits": np.array([self.least, self.most, self.idle])}
 
 
 @dataclass(frozen=True)
 class GridPolicy:
-    """What DQN learns: the head values each weight of a grid, and the most valued is the target.
+    """What DQN learns: the head values each weight of a grid, and the most valued is the target (`grid_targets`).
 
     Attributes:
         network: D -> G. grid: (G,) weights.
@@ -99,13 +101,31 @@ class GridPolicy:
             raise ValueError(f"a grid of {self.grid.shape} needs as many values, not {self.network.layers[-1].shape}")
 
     def target(self, observation: Float32) -> Floats:
-        """(E, 1) target weights for (E, D) observations, never NaN; of equal values the least weight."""
-        chosen: Floats = self.grid[self.network(observation).argmax(axis=1)][:, None]
-        return chosen
+        """(E, 1) target weights for (E, D) observations, NaN where left alone; of equal values the least weight."""
+        return grid_targets(self.network(observation).argmax(axis=1), observation[:, -2], self.grid)
 
     def to_arrays(self) -> Arrays:
         """Everything there is to it, for `numpy.savez`; `from_arrays` is the inverse."""
         return _network_arrays(self.network) | {"grid": self.grid}
+
+
+def nearest(weights: npt.NDArray[np.floating], grid: Floats) -> Ints:
+    """(M,) positions on the ascending grid (G,) nearest to (M,) weights; halfway, the lower one."""
+    return np.asarray(np.searchsorted((grid[1:] + grid[:-1]) / 2, weights), dtype=np.int64)
+
+
+def grid_targets(choice: Ints, own: npt.NDArray[np.floating], grid: Floats) -> Floats:
+    """(E, 1) target weights of choices (E,) from a grid (G,), by an agent that holds the weights (E,).
+
+    The grid weight nearest to one's own stands for leaving the position alone, NaN: what has drifted by less than half
+    a step of the grid is not worth its cost, and never to trade can be chosen.
+    """
+    return np.where(choice == nearest(own, grid), np.nan, grid[choice])[:, None]
+
+
+def idle_targets(weights: Floats, own: npt.NDArray[np.floating], idle: float) -> Floats:
+    """(E, N) target weights, NaN where one's own (E, N) is within `idle`: a mean never says exactly what one holds."""
+    return np.where(np.abs(weights - own) <= idle, np.nan, weights)
 
 
 def from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> WeightPolicy | GridPolicy:
@@ -123,8 +143,8 @@ def from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> WeightPolicy | GridPo
     network = ResidualNetwork(tuple(layers), center, scale)
     if "grid" in arrays:
         return GridPolicy(network, np.asarray(arrays["grid"], dtype=np.float64))
-    least, most = np.asarray(arrays["limits"], dtype=np.float64)
-    return WeightPolicy(network, float(least), float(most))
+    least, most, idle = np.asarray(arrays["limits"], dtype=np.float64)
+    return WeightPolicy(network, float(least), float(most), float(idle))
 
 
 def _network_arrays(network: ResidualNetwork) -> Arrays:

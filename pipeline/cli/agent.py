@@ -9,8 +9,8 @@ from pipeline.cli.options import ConfigFile, Json, Overrides, Verbose, run_stage
 
 def register(app: typer.Typer) -> None:
     """Add this group's commands."""
-    agent = typer.Typer(help="Trading agents: train, evaluate, compare with the rules to beat.", no_args_is_help=True)
-    for command in (train, evaluate, compare):
+    agent = typer.Typer(help="Trading agents: train, evaluate, compare with the rules to beat, ship.", no_args_is_help=True)
+    for command in (train, evaluate, compare, ship):
         agent.command()(command)
     app.add_typer(agent, name="agent")
 
@@ -51,3 +51,17 @@ def compare(config: ConfigFile = None, set_: Overrides = None, json: Json = Fals
     from pipeline import agent as stage
 
     run_stage(lambda settings, progress: stage.compare(settings, progress), config, set_, json, verbose)
+
+
+def ship(config: ConfigFile = None, set_: Overrides = None, json: Json = False, verbose: Verbose = 0) -> None:
+    """Put the best agents of the latest evaluation into the bundle, as one int8 policy.
+
+    All seeds of the algorithm with the highest objective become one small network, which is quantized and compared
+    with float32 on every test block. Equal or not shipped: the champion's files and the policy become a new version of
+    the bundle, which then scores. tradewind today follows the policy with agent.use on.
+
+    Example: tradewind agent ship
+    """
+    from pipeline import agent_bundle
+
+    run_stage(lambda settings, progress: agent_bundle.ship(settings, progress), config, set_, json, verbose)

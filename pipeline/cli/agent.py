@@ -9,7 +9,7 @@ from pipeline.cli.options import ConfigFile, Json, Overrides, Verbose, run_stage
 
 def register(app: typer.Typer) -> None:
     """Add this group's commands."""
-    agent = typer.Typer(help="Trading agents: train, evaluate, compare with the rules to beat, ship.", no_args_is_help=True)
+    agent = typer.Typer(help="Trading agents: train, evaluate, compare with rules, ship.", no_args_is_help=True)
     for command in (train, evaluate, compare, ship):
         agent.command()(command)
     app.add_typer(agent, name="agent")

@@ -203,7 +203,7 @@ def hold(
         raise ValueError("an asset is held that has no price now")
     wealth = state.wealth * (1.0 - state.weights.sum(axis=1)) + held.sum(axis=1)
     if np.any(payouts.dividend):
-        paid = np.where(still | gone, 0.0, now * np.divide(payouts.dividend, price_now))
+        paid = np.where(still, 0.0, now * np.divide(payouts.dividend, price_now))
         wealth = wealth + paid.sum(axis=1)
     borrow, margin = costs.lending
     if borrow.any() or margin.any():
@@ -268,10 +268,13 @@ def simulate(
         payouts: of each open's positions until the next one, each (T, N) or a number.
     """
     E, T, N = targets.shape
-    carried, known = carry(opens, max_gap, own), np.isfinite(opens)
+    known = np.isfinite(opens)
     bands = np.broadcast_to(np.asarray(band, dtype=np.float64), targets.shape)
     dividend, split = (np.broadcast_to(np.asarray(each, dtype=np.float64), opens.shape) for each in payouts)
     paying = np.any(payouts.dividend) or np.any(np.asarray(payouts.split) != 1)
+    # A price is carried over a split as that of as much money.
+    pieces = np.cumprod(np.concatenate([np.ones_like(split[..., :1, :]), split[..., :-1, :]], axis=-2), axis=-2)
+    carried = carry(opens * pieces, max_gap, own) / pieces
     state = flat(E, N)
     ledger = Ledger(np.ones((E, T)), np.zeros((E, T, N)), np.zeros((E, T)), np.zeros((E, T)))
     for t in range(T - 1):

@@ -81,7 +81,7 @@ def section(**changes: Any) -> dict[str, Any]:
         "limits": {"least": LEAST, "most": MOST},
         "cost_bps": [5.0],
         "risk_aversion": 2.0,
-        "trained": {"run_id": "r1", "algorithm": "ppo", "seeds": [0, 1], "seed": 1},
+        "trained": {"run_id": "r1", "algorithm": "ppo", "seeds": [0, 1], "steps": 1000, "last": "2013-01-02"},
     }
     return made | changes
 

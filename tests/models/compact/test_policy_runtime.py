@@ -278,3 +278,10 @@ def test_only_numpy_and_onnx_runtime_are_imported(sealed: Path, runtime: str, im
     code = DECIDE.format(directory=str(sealed), runtime=runtime)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stdout.strip()) == (0, f"[] {imported}"), done.stderr
+
+
+def test_the_documented_section_is_the_section() -> None:
+    text = (HERE.parents[2] / "BUNDLE.md").read_text()
+    section = made.section()
+    for name in (*POLICY, *section, *section["trained"], "least", "most", "center", "scale", "limit", "base_version"):
+        assert f"`{name}`" in text, name

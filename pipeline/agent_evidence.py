@@ -20,13 +20,12 @@ from pipeline.agent_data import Block
 from pipeline.agent_trades import RULES
 from pipeline.evidence import performance, seeds
 from pipeline.evidence.significance import Resamples, Resampling, by_session
-from pipeline.reporting.formats import inside, listed
+from pipeline.reporting.formats import AGENT_LABELS, inside, listed
 
 Floats = npt.NDArray[np.float64]
 
 FEES_BPS = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
 BEATS, WORSE, NEITHER, TOO_FEW = "beats", "is worse than", "does not beat", "too few blocks"
-ALGORITHMS = {"q_table": "Tabular Q-learning", "dqn": "DQN", "ppo": "PPO", "genetic": "Genetic search"}
 OBJECTIVE = (
     "mean reward g - risk_aversion / 2 g^2 of a session, g the log growth of a ticker's sleeve after costs, over all "
     "tickers and test sessions, times the sessions of a year: certainty-equivalent growth a year, in percent"
@@ -59,7 +58,7 @@ class Field(NamedTuple):
 
 def label(name: str) -> str:
     """What a reader calls a rule or an algorithm."""
-    return RULES.get(name) or ALGORITHMS.get(name, name)
+    return RULES.get(name) or AGENT_LABELS.get(name, name)
 
 
 def judged(

@@ -63,7 +63,12 @@ class DeepConfig:
         # The rate of cost is the same in every step: it would only be a second bias.
         center[-1] = rules.costs.rate[0] * 1e4 / COST_UNIT_BPS
         settings = {"center": center, "scale": scale, "width": self.width, "blocks": self.blocks}
-        return {"features_extractor_class": ResidualTrunk, "features_extractor_kwargs": settings, "net_arch": []}
+        return {
+            "features_extractor_class": ResidualTrunk,
+            "features_extractor_kwargs": settings,
+            "net_arch": [],
+            "optimizer_kwargs": {"fused": True},
+        }
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.trading.env import Batch, Markets, Rules
+from models.trading.env import Batch, Markets, Rules, Step
 from models.trading.policy import Learned, Progress, curve, unwatched
 
 Floats = npt.NDArray[np.float64]
@@ -164,11 +164,7 @@ class QTableConfig:
             random = generator.random(E) < self._exploring(done)
             actions = np.where(random, generator.integers(rules.levels, size=E), table.value[states].argmax(axis=1))
             step = batch.step(cells.orders(actions, seen))
-            after = step.observation.copy()
-            after[step.terminated | step.truncated] = step.final
-            ahead = table.value[cells.states(after)].max(axis=1)
-            goals = step.reward + self.discount * np.where(step.terminated, 0.0, ahead)
-            table.update(states, actions, goals, self.exponent)
+            table.update(states, actions, goals(table, cells, step, self.discount), self.exponent)
             seen, rewards[k] = step.observation, step.reward.mean()
             progress(done)
         progress(1.0)
@@ -176,6 +172,18 @@ class QTableConfig:
 
     def _exploring(self, done: float) -> float:
         return self.explore + (self.least_explore - self.explore) * min(done / self.decay, 1.0)
+
+
+def goals(table: Table, cells: Cells, step: Step, discount: float) -> Floats:
+    """(E,) rewards and the discounted best of what follows.
+
+    Nothing follows a ruin; an episode that was only cut off goes on from its last observation, not from the next one's
+    first.
+    """
+    after = step.observation.copy()
+    after[step.terminated | step.truncated] = step.final
+    ahead = table.value[cells.states(after)].max(axis=1)
+    return np.asarray(step.reward + discount * np.where(step.terminated, 0.0, ahead))
 
 
 def _edges(values: Float32, bins: int) -> Float32:

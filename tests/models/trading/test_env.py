@@ -137,6 +137,13 @@ def test_an_asset_without_a_price_is_closed_at_its_last_and_can_return() -> None
     assert [step.observation[0, 1] for step in steps[:3]] == [1, 1, 0]
 
 
+def test_nobody_begins_with_what_has_no_price() -> None:
+    history = one_history([10.0, np.nan, 12.0, 15.0, 15.0])
+    batch = Batch(history, Rules(Costs(0.0, 0.0), length=2), 1)
+    np.testing.assert_array_equal(batch.begin(np.array([1]), np.array([[1.0]])), [[1, 0, 0]])
+    assert batch.step(np.array([[np.nan]])).growth[0] == 0
+
+
 # -- against the market ------------------------------------------------------------------------------
 
 

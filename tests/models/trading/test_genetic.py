@@ -98,6 +98,18 @@ def test_fitness_is_the_mean_reward_in_the_environment() -> None:
     np.testing.assert_allclose(fitness, np.mean(rewards), rtol=1e-5)
 
 
+def test_a_ruined_member_earns_nothing_afterwards() -> None:
+    opens = np.array([10.0, 10, 10, 2, 90, 90, 90, 90])[None, :, None]
+    markets = Markets(opens, np.zeros((1, 8, 1, 1), np.float32), np.arange(8)[None] < 6)
+    rules = Rules(Costs(0.0, 0.0), Limits(0.0, 2.0), length=6, random_weight=False)
+    network = fresh(markets, rules, 0)
+    reckless = np.zeros_like(network.flat())
+    reckless[-1] = 20.0  # the bias of the head: always the most
+    # Ruined in its second step of six; begun anew in cash, it would be ruined once more.
+    fitness = Arena(markets, rules, 3, 6, 0).play(network, reckless[None])
+    assert fitness[0] == pytest.approx(100 * np.log(1e-3) / 6)
+
+
 def test_every_round_is_played_on_other_stretches() -> None:
     markets, rules = portfolio()
     arena, network = Arena(markets, rules, 4, 12, 0), fresh(markets, rules, 0)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.trading.env import Batch, Markets
+from models.trading.env import Batch, Markets, Step
 from models.trading.policy import play
-from models.trading.q_table import UNSEEN, Cells, QTableConfig, QTablePolicy, Table
+from models.trading.q_table import UNSEEN, Cells, QTableConfig, QTablePolicy, Table, goals
 from tests.models.trading import learning
 from tests.models.trading.known_markets import Known, banded, random_walk, signalled
 
@@ -60,6 +60,19 @@ def test_the_first_visits_by_hand() -> None:
     assert table.value.tolist() == [[7.0, 8.0]]
     table.update(np.array([0]), np.array([1]), np.array([0.0]), 0.5)
     np.testing.assert_allclose(table.value, [[7.0, 8.0 * (1 - 2**-0.5)]])
+
+
+def test_what_follows_counts_unless_it_is_ruin() -> None:
+    cells = Cells((0,), (np.array([0.0], np.float32),), 1, np.array([0.0, 1.0]))
+    table = Table(np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [6.0, 7.0]]), np.ones((4, 2), np.int64))
+    # On its way in state (1, 0); cut off in (1, 1), begun anew in (0, 0); ruined in (1, 1), begun anew in (0, 1).
+    observation = np.array([[1, 0], [-1, 0], [-1, 1]], np.float32)
+    ended = np.array([[1, 1], [1, 1]], np.float32)
+    step = Step(
+        observation, np.array([10.0, 20.0, 30.0]), np.array([False, False, True]), np.array([False, True, False]),
+        ended, np.zeros(3), np.zeros(3),
+    )  # fmt: skip
+    assert goals(table, cells, step, 0.5).tolist() == [10 + 0.5 * 5, 20 + 0.5 * 7, 30]
 
 
 @given(st.integers(0, 1000))

@@ -20,7 +20,7 @@ from pipeline.agent_data import Block
 from pipeline.agent_trades import RULES
 from pipeline.evidence import performance, seeds
 from pipeline.evidence.significance import Resamples, Resampling, by_session
-from pipeline.reporting.formats import AGENT_LABELS, inside, listed
+from pipeline.reporting.formats import AGENT_LABELS, inside, listed, number
 
 Floats = npt.NDArray[np.float64]
 
@@ -154,19 +154,17 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
 
 def _sentence(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     parts = []
-    for verdict in (BEATS, NEITHER, WORSE):
-        shown = [f"{inside(label(row['rule']))} ({_difference(row)})" for row in rows if row["verdict"] == verdict]
-        if shown:
-            parts.append(f"{verdict} {listed(shown)}")
-    few = [f"{inside(label(row['rule']))} ({_difference(row)})" for row in rows if row["verdict"] == TOO_FEW]
-    if few:
-        parts.append(f"has no verdict against {listed(few)}")
-    return f"{label(name)} {'; '.join(parts)}, in points of certainty-equivalent growth a year."
-
-
-def _difference(row: Mapping[str, Any]) -> str:
-    low, high = ("unknown" if row[end] is None else f"{row[end]:+.2f}" for end in ("low", "high"))
-    return f"{row['difference']:+.2f} [{low}, {high}]"
+    for verdict in (BEATS, NEITHER, WORSE, TOO_FEW):
+        against = [inside(label(row["rule"])) for row in rows if row["verdict"] == verdict]
+        every = {NEITHER: "any rule"}.get(verdict, "every rule") if len(against) == len(rows) else listed(against)
+        if against:
+            parts.append(f"{'has no verdict against' if verdict == TOO_FEW else verdict} {every}")
+    hardest = min(rows, key=lambda row: row["difference"])
+    value, low, high = (number(hardest[part], 2, sign=True) for part in ("difference", "low", "high"))
+    return (
+        f"{label(name)} {'; '.join(parts)}. Against the best of them, {inside(label(hardest['rule']))}, the difference "
+        f"is {value} points of certainty-equivalent growth a year [{low}, {high}]."
+    )
 
 
 def _comparisons(

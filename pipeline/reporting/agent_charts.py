@@ -20,8 +20,9 @@ COLOURS = {"ppo": charts.ACCENT, "dqn": charts.SECOND, "genetic": charts.WARM, "
 RULE_COLOURS = {"vol_target": charts.INK, "vol_target_band": charts.SOFT, "buy_and_hold": charts.GREY}
 DASHED = (0, (4, 3))
 YEAR = 252
-MOST_FEE_BPS = 50.0
-POINTS = 60
+MOST_FEE_BPS = 20.0
+STRETCHES = 16
+"""Of training, over each of which a learning curve is averaged."""
 ROW = 46  # pixels a row
 
 
@@ -142,8 +143,16 @@ def _seeds(axes: Axes, row: dict[str, Any], y: int) -> None:
 
 
 def _gathered(curves: list[Curve]) -> tuple[NDArray[np.float64], ...]:
-    """Steps, and at each the lower quartile, interquartile mean and upper quartile of curves, in percent a year."""
-    steps = np.linspace(max(c.steps[0] for c in curves), min(c.steps[-1] for c in curves), POINTS)
-    every = YEAR * np.stack([np.interp(steps, c.steps, c.reward) for c in curves])  # (curves, POINTS)
+    """Steps at the end of each stretch of training, and of the curves' means over it the lower quartile, the
+    interquartile mean and the upper quartile, in percent a year."""
+    ends = np.linspace(0, min(c.steps[-1] for c in curves), STRETCHES + 1)
+    # An entry is the mean since the one before it: its sum grows evenly in between.
+    sums = np.stack(
+        [
+            np.interp(ends, np.append(0, c.steps), np.append(0.0, np.cumsum(c.reward * np.diff(c.steps, prepend=0))))
+            for c in curves
+        ]
+    )
+    every = YEAR * np.diff(sums, axis=1) / np.diff(ends)  # (curves, STRETCHES)
     low, high = np.quantile(every, (0.25, 0.75), axis=0)
-    return steps, low, iqm(every.T), high
+    return ends[1:], low, iqm(every.T), high

@@ -45,7 +45,9 @@ def verdict(held: Panel, resampling: Resampling = RESAMPLING) -> dict:
 def test_the_verdict_follows_the_gain(gain: float, expected: str):
     found = verdict(panel(gain))
     assert {row["verdict"] for row in found["comparisons"]} == {expected}
-    assert f"PPO {expected} volatility target (" in found["sentences"][1]
+    assert found["sentences"][1].startswith(
+        f"PPO {expected} {'any' if expected == NEITHER else 'every'} rule. Against "
+    )
 
 
 def test_a_gain_of_some_lucky_seeds_is_no_gain():
@@ -60,7 +62,7 @@ def test_too_few_blocks_have_no_verdict():
     found = verdict(panel(1e-2), Resampling(0.95, 0.01, 200, 60, 10, 7))
     assert {row["verdict"] for row in found["comparisons"]} == {TOO_FEW}
     assert found["sentences"][0] == "399 test sessions hold 7 independent blocks: too few for a verdict on any agent."
-    assert "PPO has no verdict against volatility target" in found["sentences"][1]
+    assert found["sentences"][1].startswith("PPO has no verdict against every rule. Against the best of them, ")
 
 
 def test_a_difference_is_that_of_the_interquartile_mean_and_the_rule():
@@ -111,19 +113,27 @@ def test_fees_are_shown_for_rules_and_the_interquartile_mean():
 
 
 def test_an_agent_that_beats_every_rule_is_named_first():
+    def row(name: str, rule: str, difference: float, verdict: str) -> dict:
+        bounds = {"low": difference - 0.5, "high": None}
+        return {"algorithm": name, "rule": rule, "difference": difference, "verdict": verdict} | bounds
+
     rows = [
-        {"algorithm": name, "rule": rule, "difference": 1.0, "low": 0.5, "high": None, "verdict": verdict}
-        for name, verdict in (("ppo", BEATS), ("dqn", NEITHER))
-        for rule in ("vol_target", "momentum")
+        row("ppo", "vol_target", 1.0, BEATS),
+        row("ppo", "momentum", 2.0, BEATS),
+        row("dqn", "vol_target", -1.0, WORSE),
+        row("dqn", "momentum", 0.25, NEITHER),
     ]
-    found = sentences({"comparisons": rows, "confidence": 0.95})
-    assert found == [
+    assert sentences({"comparisons": rows, "confidence": 0.95}) == [
         "PPO beats every rule, out of sample and after costs (4 comparisons, each at 95%).",
-        "PPO beats volatility target (+1.00 [+0.50, unknown]) and momentum (+1.00 [+0.50, unknown]), in points of "
-        "certainty-equivalent growth a year.",
-        "DQN does not beat volatility target (+1.00 [+0.50, unknown]) and momentum (+1.00 [+0.50, unknown]), in points "
-        "of certainty-equivalent growth a year.",
+        "PPO beats every rule. Against the best of them, volatility target, the difference is +1.00 points of "
+        "certainty-equivalent growth a year [+0.50, \N{EN DASH}].",
+        "DQN does not beat momentum; is worse than volatility target. Against the best of them, volatility target, the "
+        "difference is \N{MINUS SIGN}1.00 points of certainty-equivalent growth a year "
+        "[\N{MINUS SIGN}1.50, \N{EN DASH}].",
     ]
+    rows[0]["verdict"] = NEITHER
+    first = sentences({"comparisons": rows, "confidence": 0.95})[0]
+    assert first == "No agent beats every rule, out of sample and after costs (4 comparisons, each at 95%)."
 
 
 def test_an_agent_that_never_moves_has_figures_without_a_sharpe_ratio():

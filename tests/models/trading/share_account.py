@@ -135,6 +135,6 @@ def _trade(account: Account, target: list[float], closed: list[int], trading: li
     account.costs += before - after
     account.cash -= before - after
     for i, w in wanted.items():
-        new = w * after / account.last[i]
+        new = w * after / account.last[i] if w else 0.0  # what is gone may be worth nothing
         account.cash -= (new - account.shares[i]) * account.last[i]
         account.shares[i] = new

@@ -2,7 +2,9 @@
 
 Policy distillation (Rusu et al. 2015, arXiv 1511.06295) with the teacher's target weight as the label. Observations are
 those that the teacher's own decisions lead to, and those of random targets, so that every weight the asset may be held
-at is covered. Early stopping reads the last sessions, which training does not.
+at is covered. A teacher can be asked anywhere: half of what is observed is stretched, so that the network agrees with
+it in years that are wilder or calmer than those of training, too. Early stopping reads the last sessions, which
+training does not.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ Float32 = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+STRETCH, NOISE = (0.5, 2.5), 0.1
+"""Stretched observations: each row times a factor between these, and each column with noise of this deviation."""
 TAIL = 0.05
 """Percent of the observations that each end of an input's range leaves to saturation."""
 
@@ -34,7 +38,8 @@ class DistilConfig:
     """How to distil.
 
     Attributes:
-        observations: visited, half by the teacher and half by random targets. environments: stepped together.
+        observations: half visited, by the teacher and by random targets in turn; the other half the same, stretched.
+        environments: stepped together.
         held_out: share of the sessions, the last, for early stopping.
         epochs, patience: at most so many, and so many without progress. batch, learning_rate: of AdamW (Loshchilov
             and Hutter 2019, arXiv 1711.05101), the rate falling by a cosine.
@@ -89,9 +94,9 @@ class Committee(Policy):
 
 
 def visit(policy: Policy, markets: Markets, rules: Rules, config: DistilConfig) -> Visited:
-    """Walk environments of one asset, the first half by the policy, the others by random targets.
+    """Walk environments of one asset, the first half by the policy, the others by random targets; then stretch.
 
-    A target of NaN, leave alone, is the weight held.
+    Stretched rows have random weights. A target of NaN, leave alone, is the weight held.
 
     Raises:
         ValueError: the markets are of several assets.
@@ -104,18 +109,36 @@ def visit(policy: Policy, markets: Markets, rules: Rules, config: DistilConfig) 
     batch = Batch(markets, rules, E, config.seed)
     generator = np.random.default_rng(config.seed)
     led = np.arange(E) < E // 2
-    steps = -(-config.observations // E)
-    seen = np.empty((steps, E, batch.width), np.float32)
-    session, wanted = np.empty((steps, E), np.int64), np.empty((steps, E))
+    steps = -(-config.observations // (2 * E))
+    seen, session = np.empty((steps, E, batch.width), np.float32), np.empty((steps, E), np.int64)
     observation = batch.reset()
     for step in range(steps):
-        target = policy.target(observation)[:, 0]
-        target = np.where(np.isnan(target), observation[:, -2], target)
-        seen[step], session[step], wanted[step] = observation, batch.at % sessions, target
+        target = _wanted(policy, observation)
+        seen[step], session[step] = observation, batch.at % sessions
         chance = generator.uniform(rules.limits.least, rules.limits.most, E)
         observation = batch.step(np.where(led, target, chance)[:, None]).observation
+    visited = seen.reshape(-1, batch.width)
+    both = np.concatenate([visited, _stretched(visited, rules, generator)])
+    wanted = np.concatenate([_wanted(policy, part) for part in np.array_split(both, 2 * steps)])
     wanted = np.clip(wanted, rules.limits.least, rules.limits.most)
-    return Visited(seen.reshape(-1, batch.width), session.ravel(), wanted.ravel())
+    return Visited(both, np.tile(session.ravel(), 2), wanted)
+
+
+def _wanted(policy: Policy, observation: Float32) -> Floats:
+    """(E,) targets, the weight held where the policy leaves it alone."""
+    target = policy.target(observation)[:, 0]
+    return np.where(np.isnan(target), observation[:, -2], target)
+
+
+def _stretched(visited: Float32, rules: Rules, generator: np.random.Generator) -> Float32:
+    """(R, D) the same rows further from, or nearer to, the centre of what is observed, at random weights."""
+    rows = visited.copy()
+    observed = rows[:, :-2]
+    further = observed * generator.uniform(*STRETCH, (len(rows), 1)) + NOISE * generator.standard_normal(observed.shape)
+    moves = np.ptp(observed, axis=0) > 0
+    rows[:, :-2] = np.where(moves, np.clip(further, -WINSOR_LIMIT, WINSOR_LIMIT), observed)
+    rows[:, -2] = generator.uniform(rules.limits.least, rules.limits.most, len(rows))
+    return rows
 
 
 def distil(policy: Policy, markets: Markets, rules: Rules, config: DistilConfig | None = None) -> Distilled:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.compact import bundle as bundles
@@ -65,6 +65,7 @@ def test_targets_are_those_of_the_policy_that_was_written(scorer: PolicyScorer) 
 
 
 @given(st.integers(0, 1000), st.integers(1, 50))
+@settings(deadline=None, max_examples=40)
 def test_both_runtimes_want_the_same_alone_and_together(scorer: PolicyScorer, seed: int, rows: int) -> None:
     other, raw = PolicyScorer(scorer.bundle, "numpy"), made.raw(seed, rows, missing=0.2)
     together = scorer.targets(raw)

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -62,6 +62,7 @@ def test_a_risk_twice_as_high_is_log_two_and_the_year_of_each_ticker_counts() ->
 
 
 @given(st.integers(0, 1000), st.integers(1, 20))
+@settings(deadline=None, max_examples=40)
 def test_a_row_depends_on_its_own_forecast_alone(seed: int, rows: int) -> None:
     """So that nothing of another session, later ones among them, reaches it."""
     made = forecast(rows, seed)
@@ -95,6 +96,7 @@ raw = arrays.arrays(
 
 
 @given(raw)
+@settings(deadline=None, max_examples=60)
 def test_a_scaling_comes_back_from_the_manifest_to_the_bit(rows: np.ndarray) -> None:
     scaling = Scaling.fit(rows, ("a", "b", "c"))
     other = Scaling.from_json(json.loads(json.dumps(scaling.to_json(), allow_nan=False)))

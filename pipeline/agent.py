@@ -112,10 +112,9 @@ def evaluate(
     """
     lake, registry = Lake.of(config.data), Registry(config.data.artifacts)
     held = _held(registry)
-    prepared = _prepared(config, lake, registry, progress)
+    prepared = _prepared(config, lake, registry, progress, held["rules"])
     task, run_id = prepared.task, prepared.task.run_id
-    content = _content(config, prepared)
-    if content != held:
+    if held["identity"] != _identity(config, prepared):
         raise StoreError(
             f"the agents of run {run_id} were trained on other data or by other settings; run: tradewind agent train"
         )
@@ -125,7 +124,8 @@ def evaluate(
     found = agent_evidence.judged(panel, field, task.tested, task.setting.year, fees, walkforward.resampling(config))
     figures = {(name, seed): _recorded(panel, at) for name, seed, at in _places(config, field)}
     record(lake, [trial(config, lake, run_id, prepared.digest, *who, kind, values) for who, values in figures.items()])
-    evaluation = {**_heading(config, task, content), **found, "deflated": _deflated(config, lake, task, panel, field)}
+    deflated = _deflated(config, lake, task, panel, field)
+    evaluation = {"identity": held["identity"], **_heading(config, task), **found, "deflated": deflated}
     registry.write_json(run_id, EVALUATED, evaluation)
     _write(registry.run_dir(run_id), WEALTH, _wealth(task, config, panel, field))
     return Summary("agent evaluate", tuple(table(evaluation)), {"run_id": run_id, **evaluation})
@@ -159,14 +159,22 @@ def _held(registry: Registry) -> dict[str, Any]:
     return registry.read_json(run_id, TRAINED)
 
 
-def _prepared(config: Config, lake: Lake, registry: Registry, progress: Progress) -> Prepared:
+def _prepared(
+    config: Config,
+    lake: Lake,
+    registry: Registry,
+    progress: Progress,
+    known: Sequence[Mapping[str, Any]] | None = None,
+) -> Prepared:
+    """The task of the latest run; what rules take from training slices is taken anew, or read from agent.json."""
     task = task_of(config, lake, registry)
-    lessons, chosen = [], []
+    lessons, chosen = [], [Tuned(row["band"], row["exposure"]) for row in known or ()]
     for done, block in enumerate(task.blocks):
         progress("preparing agents", done, len(task.blocks))
         markets = task.markets(block)
         lessons.append(Lesson(block.name, markets, fingerprint(markets)))
-        chosen.append(agent_trades.tuned(task, block))
+        if known is None:
+            chosen.append(agent_trades.tuned(task, block))
     progress("preparing agents", len(task.blocks), len(task.blocks))
     return Prepared(task, lessons, chosen)
 
@@ -183,11 +191,15 @@ def _fits(config: Config, prepared: Prepared, learners: Mapping[str, Make]) -> I
                 yield Fit(name, lesson, seed, learner)
 
 
+def _identity(config: Config, prepared: Prepared) -> str:
+    return agent_fits.identity([lesson.digest for lesson in prepared.lessons], config)
+
+
 def _content(config: Config, prepared: Prepared) -> dict[str, Any]:
     """agent.json: what was trained, on what, by which settings; JSON values."""
     task = prepared.task
     return {
-        "identity": agent_fits.identity([lesson.digest for lesson in prepared.lessons], config),
+        "identity": _identity(config, prepared),
         "settings": agent_fits.settings_of(config),
         "algorithms": list(config.agent.algorithms),
         "seeds": seeds_of(config),
@@ -250,10 +262,9 @@ def _recorded(panel: Panel, at: int) -> dict[str, float]:
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
-def _heading(config: Config, task: Task, content: Mapping[str, Any]) -> dict[str, Any]:
+def _heading(config: Config, task: Task) -> dict[str, Any]:
     first, last = task.tested[0].test_start, task.tested[-1].test_end - 1
     return {
-        "identity": content["identity"],
         "model": task.setting.model,
         "first": f"{task.setting.sessions[first]:%Y-%m-%d}",
         "last": f"{task.setting.sessions[last]:%Y-%m-%d}",

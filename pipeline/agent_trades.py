@@ -69,12 +69,11 @@ def tuned(task: Task, block: Block) -> Tuned:
         setting.opens[:end], setting.listed[:end], setting.own[:end], task.rules.costs, task.rules.limits, len(BANDS)
     )
     walk.go([follow(scaling, band) for band in BANDS], scaling.transform(task.observed[:end]), task.ready[:end], end)
-    sleeves = sleeves_of(task, slice(0, end), pooled=False)
-    grid = task.rules.grid
+    sleeves, grid = sleeves_of(task, slice(0, end), pooled=False), task.rules.grid
     held = np.stack([np.where(sleeves.listed, exposure, np.nan) for exposure in grid])
-    band, exposure = (
-        int(np.argmax(_objectives(sleeves, weights, task.rules.risk_aversion))) for weights in (walk.targets, held)
-    )
+    wealth = sleeves.run(np.concatenate([walk.targets, held])).wealth  # (S, N, end)
+    objective = np.nanmean(rules.rewards(wealth, task.rules.risk_aversion), axis=(1, 2))
+    band, exposure = (int(np.argmax(part)) for part in np.split(objective, [len(BANDS)]))
     return Tuned(BANDS[band], float(grid[exposure]))
 
 
@@ -141,9 +140,3 @@ def trade(task: Task, targets: Floats, bands: Floats) -> Traded:
 def alone(task: Task, targets: Floats, bands: Floats, bps: float | None = None) -> Floats:
     """(S, N, T) wealth of every ticker's sleeve, at the agents' cost a side or another one."""
     return sleeves_of(task, tested(task), pooled=False, bps=bps).run(targets, bands).wealth
-
-
-def _objectives(sleeves: Sleeves, weights: Floats, risk_aversion: float) -> Floats:
-    """(S,) mean reward of a session over all tickers."""
-    found: Floats = np.nanmean(rules.rewards(sleeves.run(weights).wealth, risk_aversion), axis=(1, 2))
-    return found

@@ -63,10 +63,10 @@ def test_the_same_evaluation_gives_the_same_charts(held: Agents) -> None:
     assert agent_charts.agent_charts(held) == agent_charts.agent_charts(held)
 
 
-def test_without_agents_there_is_no_section(tmp_path: Path) -> None:
-    config = build(tmp_path)
-    report.run(config)
-    assert 'id="agents"' not in (config.data.artifacts / "report.html").read_text()
+def test_a_run_without_agents_has_none(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    registry.run_dir(RUN)
+    assert load_agents(registry, RUN) is None
 
 
 def test_agents_without_an_evaluation_show_how_they_learned_and_what_to_run(tmp_path: Path) -> None:

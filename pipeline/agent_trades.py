@@ -23,6 +23,8 @@ from pipeline.agent_data import Block, Task
 
 Floats = npt.NDArray[np.float64]
 
+TICKERS_AT_ONCE = 64
+"""Sleeves that are traded together; each is on its own, so that this changes memory and no byte."""
 BANDS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.075, 0.10, 0.15, 0.20, 0.30)
 """Tried round the volatility target inside training."""
 RULES = {
@@ -69,19 +71,13 @@ def tuned(task: Task, block: Block) -> Tuned:
         setting.opens[:end], setting.listed[:end], setting.own[:end], task.rules.costs, task.rules.limits, len(BANDS)
     )
     walk.go([follow(scaling, band) for band in BANDS], scaling.transform(task.observed[:end]), task.ready[:end], end)
-    sleeves, grid = sleeves_of(task, slice(0, end), pooled=False), task.rules.grid
-    held = np.stack([np.where(sleeves.listed, exposure, np.nan) for exposure in grid])
-    wealth = sleeves.run(np.concatenate([walk.targets, held])).wealth  # (S, N, end)
+    grid = task.rules.grid
+    held = np.broadcast_to(grid[:, None, None], (len(grid), *walk.targets.shape[1:]))
+    targets = np.concatenate([walk.targets, held])
+    wealth = _alone(task, slice(0, end), targets, np.zeros(len(targets)))
     objective = np.nanmean(rules.rewards(wealth, task.rules.risk_aversion), axis=(1, 2))
     band, exposure = (int(np.argmax(part)) for part in np.split(objective, [len(BANDS)]))
     return Tuned(BANDS[band], float(grid[exposure]))
-
-
-def sleeves_of(task: Task, where: slice, pooled: bool, bps: float | None = None) -> Sleeves:
-    """The market of some sessions, without a band, at the agents' cost or another a side."""
-    costs = task.rules.costs if bps is None else task.rules.costs._replace(half_spread_bps=bps)
-    setting = task.setting
-    return Sleeves(setting.opens[where], setting.listed[where], costs, 0.0, pooled, setting.own[where])
 
 
 def tested(task: Task) -> slice:
@@ -114,7 +110,7 @@ def by_rule(task: Task, chosen: Sequence[Tuned], band: float) -> tuple[Floats, F
         chosen: for each test block. band: of the backtest, round the volatility target that ships.
     """
     where, setting = tested(task), task.setting
-    sleeves = sleeves_of(task, where, pooled=False)
+    sleeves = _sleeves(task, where, slice(None), pooled=False)
     exposure = np.empty(setting.opens[where].shape)
     for block, each in zip(task.tested, chosen, strict=True):
         exposure[block.test_start - where.start : block.test_end - where.start] = each.exposure
@@ -133,10 +129,26 @@ def by_rule(task: Task, chosen: Sequence[Tuned], band: float) -> tuple[Floats, F
 
 def trade(task: Task, targets: Floats, bands: Floats) -> Traded:
     """Trade (S, T, N) targets of the test sessions, with (S,) no-trade bands, at the agents' cost."""
-    whole = sleeves_of(task, tested(task), pooled=True).run(targets, bands)
+    whole = _sleeves(task, tested(task), slice(None), pooled=True).run(targets, bands)
     return Traded(alone(task, targets, bands), whole.wealth[:, 0], whole.turnover[:, 0], whole.costs[:, 0])
 
 
 def alone(task: Task, targets: Floats, bands: Floats, bps: float | None = None) -> Floats:
     """(S, N, T) wealth of every ticker's sleeve, at the agents' cost a side or another one."""
-    return sleeves_of(task, tested(task), pooled=False, bps=bps).run(targets, bands).wealth
+    return _alone(task, tested(task), targets, bands, bps)
+
+
+def _alone(task: Task, where: slice, targets: Floats, bands: Floats, bps: float | None = None) -> Floats:
+    parts = []
+    for first in range(0, targets.shape[2], TICKERS_AT_ONCE):
+        some = slice(first, first + TICKERS_AT_ONCE)
+        parts.append(_sleeves(task, where, some, pooled=False, bps=bps).run(targets[:, :, some], bands).wealth)
+    return np.concatenate(parts, axis=1)
+
+
+def _sleeves(task: Task, where: slice, some: slice, pooled: bool, bps: float | None = None) -> Sleeves:
+    """The market of some sessions and tickers, without a band, at the agents' cost or another a side."""
+    costs = task.rules.costs if bps is None else task.rules.costs._replace(half_spread_bps=bps)
+    setting = task.setting
+    listed, own = setting.listed[where, some], setting.own[where, some]
+    return Sleeves(setting.opens[where, some], listed, costs, 0.0, pooled, own)

@@ -10,7 +10,7 @@ import pytest
 
 from models.trading.market import Costs
 from models.trading.sleeves import Sleeves
-from pipeline import agent, agent_policies, deflation
+from pipeline import agent, agent_policies, agent_trades, deflation
 from pipeline.agent_data import task_of
 from pipeline.agent_trades import RULES
 from pipeline.config import Config
@@ -385,3 +385,13 @@ def test_a_feature_that_is_not_there_names_its_neighbour(tmp_path: Path):
     task = task_of(configured(config, features=("ret_20",)), Lake.of(config.data), Registry(config.data.artifacts))
     assert task.columns[-1] == "ret_20"
     assert (task.observed[..., -1][task.ready] == 0.5).all()
+
+
+def test_how_many_tickers_are_traded_together_changes_no_byte(done, monkeypatch: pytest.MonkeyPatch):
+    _, config, _, _ = done
+    task = task_of(config, Lake.of(config.data), Registry(config.data.artifacts))
+    targets = np.random.default_rng(0).uniform(0, 1, (2, *task.setting.opens[agent_trades.tested(task)].shape))
+    whole, tuned = agent_trades.alone(task, targets, np.zeros(2)), agent_trades.tuned(task, task.blocks[0])
+    monkeypatch.setattr(agent_trades, "TICKERS_AT_ONCE", 2)
+    assert agent_trades.alone(task, targets, np.zeros(2)).tobytes() == whole.tobytes()
+    assert agent_trades.tuned(task, task.blocks[0]) == tuned

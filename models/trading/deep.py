@@ -79,7 +79,8 @@ class DQNConfig(DeepConfig):
         replay: transitions remembered. first: taken at random before learning begins.
         rows, updates: transitions of a gradient step, and gradient steps after each step of all environments.
         tau: share of the network that the target network takes over after each step of all environments.
-        explore, explored: least share of random actions, and share of the budget over which it falls there from 1.
+        explore, explored: least share of random actions, and share of the budget over which it falls there from 1;
+            who has had lessons begins there.
         margin: of the imitated choice over the others, in normalised rewards.
     """
 
@@ -108,6 +109,7 @@ class DQNConfig(DeepConfig):
                 buffer_size=self.replay, learning_starts=self.first, batch_size=self.rows, tau=self.tau,
                 gamma=self.discount, train_freq=1, gradient_steps=self.updates,
                 target_update_interval=self.environments, exploration_fraction=self.explored,
+                exploration_initial_eps=1.0 if self.teacher is None else self.explore,
                 exploration_final_eps=self.explore, policy_kwargs=self._trunk(markets, rules), seed=seed, device="cpu",
             )  # fmt: skip
             lessons = self._lessons(markets, rules, budget, seed)
@@ -139,10 +141,10 @@ class PPOConfig(DeepConfig):
     steps: int = 16
     rows: int = 1024
     epochs: int = 8
-    trace: float = 0.8
+    trace: float = 0.87
     clip: float = 0.3
-    value_share: float = 0.05
-    deviation: float = 0.5
+    value_share: float = 0.15
+    deviation: float = 0.45
     idle: float = 0.05
 
     def learn(self, markets: Markets, rules: Rules, budget: int, seed: int, progress: Progress = unwatched) -> Learned:
@@ -208,7 +210,9 @@ class _ScaledRewards(TradingVecEnv):
         self._idle = idle or 0.0
         s, t = np.nonzero(markets.playable)
         growth = np.log(markets.opens[s, t + 2] / markets.opens[s, t + 1])
-        self.unit = float(REWARD_SCALE * np.nanstd(growth)) or 1.0
+        growth = growth[np.isfinite(growth)]
+        deviation = float(growth.std()) if len(growth) else 0.0
+        self.unit = REWARD_SCALE * deviation if deviation > 1e-9 else 1.0  # below: rounding, of prices that do not move
 
     def reset(self) -> Float32:
         """As in `TradingVecEnv`."""
@@ -260,6 +264,7 @@ class _Course(BaseCallback):
         self._every = max(1, steps // POINTS)
         self._sum, self._count = 0.0, 0
         self._found = [] if lessons is None else [(self._first, lessons.reward)]
+        progress(self._first / self._all)
 
     def _on_step(self) -> bool:
         rewards = self.locals["rewards"]

@@ -7,9 +7,7 @@ with x the normalised observation (He et al. 2016, section 3.1, without batch no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +15,6 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-Arrays = dict[str, npt.NDArray[Any]]
-
-_NORMALISATION = ("center", "scale")
 
 
 @dataclass(frozen=True)
@@ -80,10 +75,6 @@ class WeightPolicy:
         weights = self.least + (action + 1.0) * ((self.most - self.least) / 2)
         return idle_targets(weights, observation[:, -1 - weights.shape[1] : -1], self.idle)
 
-    def to_arrays(self) -> Arrays:
-        """Everything there is to it, for `numpy.savez`; `from_arrays` is the inverse."""
-        return _network_arrays(self.network) | {"limits": np.array([self.least, self.most, self.idle])}
-
 
 @dataclass(frozen=True)
 class GridPolicy:
@@ -104,10 +95,6 @@ class GridPolicy:
         """(E, 1) target weights for (E, D) observations, NaN where left alone; of equal values the least weight."""
         return grid_targets(self.network(observation).argmax(axis=1), observation[:, -2], self.grid)
 
-    def to_arrays(self) -> Arrays:
-        """Everything there is to it, for `numpy.savez`; `from_arrays` is the inverse."""
-        return _network_arrays(self.network) | {"grid": self.grid}
-
 
 def nearest(weights: npt.NDArray[np.floating], grid: Floats) -> Ints:
     """(M,) positions on the ascending grid (G,) nearest to (M,) weights; halfway, the lower one."""
@@ -126,27 +113,3 @@ def grid_targets(choice: Ints, own: npt.NDArray[np.floating], grid: Floats) -> F
 def idle_targets(weights: Floats, own: npt.NDArray[np.floating], idle: float) -> Floats:
     """(E, N) target weights, NaN where one's own (E, N) is within `idle`: a mean never says exactly what one holds."""
     return np.where(np.abs(weights - own) <= idle, np.nan, weights)
-
-
-def from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> WeightPolicy | GridPolicy:
-    """The policy whose `to_arrays` these are.
-
-    Raises:
-        ValueError: they are not those of such a policy.
-    """
-    count = sum(name.startswith("layer") for name in arrays)
-    needed = [*_NORMALISATION, *(f"layer{at}" for at in range(count))]
-    missing = [name for name in needed if name not in arrays]
-    if missing or ("grid" in arrays) == ("limits" in arrays):
-        raise ValueError(f"not a residual policy: {sorted(arrays)}, of which missing {missing}, one of grid and limits")
-    center, scale, *layers = (np.asarray(arrays[name], dtype=np.float32) for name in needed)
-    network = ResidualNetwork(tuple(layers), center, scale)
-    if "grid" in arrays:
-        return GridPolicy(network, np.asarray(arrays["grid"], dtype=np.float64))
-    least, most, idle = np.asarray(arrays["limits"], dtype=np.float64)
-    return WeightPolicy(network, float(least), float(most), float(idle))
-
-
-def _network_arrays(network: ResidualNetwork) -> Arrays:
-    named = {f"layer{at}": layer for at, layer in enumerate(network.layers)}
-    return named | {"center": network.center, "scale": network.scale}

@@ -91,7 +91,7 @@ def compared(task: Task, made: Mapping[str, Small], resampling: Resampling) -> d
     teacher, exact, int8 = (_decided(task, made, which, held) for which in ("teacher", "exact", "int8"))
     claims = [
         equality.target_claim(exact, int8, width, resampling, against="float"),
-        equality.profit_claim(wealth[1], wealth[2], year, resampling, against="float"),
+        equality.profit_claim(wealth[1], wealth[2], year, resampling, against="float", floor=None),
         {**equality.target_claim(teacher, exact, width, resampling, against="agents", floor=None), "model": "float"},
         {
             **equality.profit_claim(wealth[0], wealth[1], year, resampling, against="agents", floor=None),

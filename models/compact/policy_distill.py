@@ -27,8 +27,9 @@ Float32 = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-STRETCH, NOISE = (0.5, 2.5), 0.1
-"""Stretched observations: each row times a factor between these, and each column with noise of this deviation."""
+STRETCH, NOISE = (0.5, 2.5), 1.5
+"""Stretched observations: each row times a factor between these, then its columns with normal noise of their own, of a
+deviation up to this, drawn for the row."""
 TAIL = 0.05
 """Percent of the observations that each end of an input's range leaves to saturation."""
 
@@ -134,7 +135,8 @@ def _stretched(visited: Float32, rules: Rules, generator: np.random.Generator) -
     """(R, D) the same rows further from, or nearer to, the centre of what is observed, at random weights."""
     rows = visited.copy()
     observed = rows[:, :-2]
-    further = observed * generator.uniform(*STRETCH, (len(rows), 1)) + NOISE * generator.standard_normal(observed.shape)
+    factor, noise = generator.uniform(*STRETCH, (len(rows), 1)), generator.uniform(0, NOISE, (len(rows), 1))
+    further = observed * factor + noise * generator.standard_normal(observed.shape)
     moves = np.ptp(observed, axis=0) > 0
     rows[:, :-2] = np.where(moves, np.clip(further, -WINSOR_LIMIT, WINSOR_LIMIT), observed)
     rows[:, -2] = generator.uniform(rules.limits.least, rules.limits.most, len(rows))

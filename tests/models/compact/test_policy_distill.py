@@ -103,13 +103,13 @@ def test_early_stopping_reads_the_last_sessions_and_training_does_not() -> None:
     """A teacher that turns round in the last sessions is learned as it was before: none of them is trained on."""
     shown = markets()
     late = np.zeros((S, T, 1, 1), np.float32)
-    late[:, int(0.75 * T) :] = 1.0
+    late[:, int(0.75 * T) :] = 5.0
     timed = Markets(shown.opens, np.concatenate([shown.observed, late], axis=-1), shown.playable)
 
     @dataclass(frozen=True)
     class Turned(Policy):
         def target(self, observation: np.ndarray) -> np.ndarray:
-            return np.where(observation[:, 4] > 0.5, 1.0, 0.0)[:, None]
+            return np.where(observation[:, 4] > 4.5, 1.0, 0.0)[:, None]
 
     found = distil(Turned(), timed, replace(RULES, length=20), replace(QUICK, held_out=0.3))
     assert found.held_out_error > 0.5

@@ -28,7 +28,9 @@ class GeneticConfig:
 
     Attributes:
         members: of the population. elite: of them, how many live on unchanged.
-        episodes: stretches that every member plays in a generation. sessions: of each, at most an episode's.
+        generations: as many as the budget allows, and no more: with more of it a generation plays longer instead.
+        least_episodes: stretches that every member plays in a generation, at least. sessions: of each, at most an
+            episode's.
         tournament: members drawn at random, of which the best becomes a parent.
         crossover: share of children with two parents.
         mutation, least_mutation: standard deviation of a mutation in the first and the last generation, in units of
@@ -38,7 +40,8 @@ class GeneticConfig:
 
     members: int = 32
     elite: int = 8
-    episodes: int = 16
+    generations: int = 48
+    least_episodes: int = 4
     sessions: int = 32
     tournament: int = 4
     crossover: float = 0.5
@@ -55,12 +58,8 @@ class GeneticConfig:
         """
         if not (0 < self.elite < self.members and 0 < self.tournament <= self.members):
             raise ValueError(f"elite {self.elite} and tournament {self.tournament} must fit {self.members} members")
-        arena = Arena(markets, rules, self.episodes, min(self.sessions, rules.length), seed)
-        generations = int((1 - self.final) * budget) // (self.members * arena.steps)
-        if generations < 1:
-            raise ValueError(
-                f"a budget of {budget} steps is too small: a generation takes {self.members * arena.steps}"
-            )
+        spent = int((1 - self.final) * budget)
+        arena, generations = self._arena(markets, rules, spent, seed)
         generator = np.random.default_rng((seed, 1))
         network = fresh(markets, rules, seed)
         unit = _deviations(network)
@@ -74,9 +73,19 @@ class GeneticConfig:
                 size = self.mutation * (self.least_mutation / self.mutation) ** (g / max(generations - 1, 1))
                 population = self.breed(population, fitness, size * unit, generator)
             progress((1 - self.final) * (g + 1) / generations)
-        best = self._best(arena, network, population[_ranked(fitness)[: self.elite]], int(self.final * budget))
+        best = self._best(arena, network, population[_ranked(fitness)[: self.elite]], budget - spent)
         progress(1.0)
         return Learned(network.from_flat(best), curve(rewards, self.members * arena.steps))
+
+    def _arena(self, markets: Markets, rules: Rules, budget: int, seed: int) -> tuple[Arena, int]:
+        """Where the generations play, and how many of them the budget pays for."""
+        sessions = min(self.sessions, rules.length)
+        episodes = max(budget // (self.generations * self.members * sessions), self.least_episodes)
+        arena = Arena(markets, rules, episodes, sessions, seed)
+        each = self.members * arena.steps
+        if budget < each:
+            raise ValueError(f"a budget of {budget} steps is too small: a generation takes {each}")
+        return arena, min(budget // each, self.generations)
 
     def _best(self, arena: Arena, network: PolicyNetwork, elite: Float32, budget: int) -> Float32:
         """Of the (elite, W) ranked members the one that earns most in what the budget gives; else the first."""

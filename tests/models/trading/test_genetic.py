@@ -15,7 +15,7 @@ from tests.models.trading import learning
 from tests.models.trading.known_markets import Known, banded, random_walk, signalled
 
 BUDGET = 1_000_000
-SMALL = replace(GeneticConfig(), members=8, elite=2, episodes=4, sessions=10)
+SMALL = replace(GeneticConfig(), members=8, elite=2, sessions=10)
 
 
 def portfolio(seed: int = 0) -> tuple[Markets, Rules]:
@@ -50,6 +50,23 @@ def test_what_comes_after_training_is_not_learned() -> None:
 
 def test_every_step_counts_towards_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     learning.check_the_budget_is_kept(SMALL, 4_000, monkeypatch)
+
+
+def test_with_more_budget_a_generation_plays_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    known, sizes = signalled(), []
+    play_round = Arena.play
+
+    def watched(arena: Arena, network: PolicyNetwork, population: np.ndarray) -> np.ndarray:
+        sizes.append((len(population), arena.steps))
+        return play_round(arena, network, population)
+
+    monkeypatch.setattr(Arena, "play", watched)
+    few = replace(SMALL, generations=5, final=0.0)
+    # 8 members x 4 stretches x 10 sessions; then 8 x 12 x 10, five times; then what is left of four times.
+    for budget, expected in ((700, [(8, 40)] * 2), (5_000, [(8, 120)] * 5), (1_500, [(8, 40)] * 4)):
+        few.learn(known.markets, known.rules, budget, 0)
+        assert sizes == expected
+        sizes.clear()
 
 
 def test_without_a_final_the_fittest_of_the_last_generation_is_kept() -> None:
@@ -177,7 +194,7 @@ def test_it_learns_a_portfolio_within_its_limits() -> None:
 
 def test_a_budget_without_a_generation_is_an_error() -> None:
     known = signalled()
-    with pytest.raises(ValueError, match="a budget of 300 steps is too small: a generation takes 320"):
+    with pytest.raises(ValueError, match="a budget of 240 steps is too small: a generation takes 320"):
         SMALL.learn(known.markets, known.rules, 300, 0)
 
 

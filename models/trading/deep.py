@@ -79,8 +79,8 @@ class DQNConfig(DeepConfig):
         replay: transitions remembered. first: taken at random before learning begins.
         rows, updates: transitions of a gradient step, and gradient steps after each step of all environments.
         tau: share of the network that the target network takes over after each step of all environments.
-        explore, explored: least share of random actions, and share of the budget over which it falls there from 1;
-            who has had lessons begins there.
+        explore, explored: least share of random actions, and share of the budget over which it falls there from 1,
+            lessons or not: values are learned from what was tried.
         margin: of the imitated choice over the others, in normalised rewards.
     """
 
@@ -109,7 +109,6 @@ class DQNConfig(DeepConfig):
                 buffer_size=self.replay, learning_starts=self.first, batch_size=self.rows, tau=self.tau,
                 gamma=self.discount, train_freq=1, gradient_steps=self.updates,
                 target_update_interval=self.environments, exploration_fraction=self.explored,
-                exploration_initial_eps=1.0 if self.teacher is None else self.explore,
                 exploration_final_eps=self.explore, policy_kwargs=self._trunk(markets, rules), seed=seed, device="cpu",
             )  # fmt: skip
             lessons = self._lessons(markets, rules, budget, seed)

@@ -38,7 +38,7 @@ def policies() -> dict[str, Policy]:
     return {
         "genetic": fresh(markets(), RULES, 0),
         "q_table": QTableConfig(environments=8).learn(markets(), RULES, 800, 0).policy,
-        "ppo": WeightPolicy(residual(1), 0.0, 1.0),
+        "ppo": WeightPolicy(residual(1), 0.0, 1.0, 0.02),
         "dqn": GridPolicy(residual(11), RULES.grid),
         "rule": Banded(0, 0.5, 0.1, 0.05),
     }

@@ -43,6 +43,7 @@ class Band:
         return np.where(np.abs(observation[:, -2] - wanted) <= 0.15, np.nan, wanted)[:, None]
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize("make", [signalled, banded])
 def test_it_reaches_nine_tenths_of_what_can_be_gained(config: type[Learner], make: Callable[[], Known]) -> None:
@@ -50,6 +51,7 @@ def test_it_reaches_nine_tenths_of_what_can_be_gained(config: type[Learner], mak
     assert known.share(learning.trained(config(), known, BUDGETS[config]).policy) >= 0.9
 
 
+@pytest.mark.slow
 @BOTH
 def test_on_a_random_walk_it_hardly_trades(config: type[Learner]) -> None:
     known = random_walk()

@@ -81,8 +81,8 @@ def test_every_step_counts_towards_the_budget(
 
 @BOTH
 def test_lessons_alone_reproduce_the_teacher(config: type[Learner]) -> None:
-    """In unseen histories, on the way of the pupil: its orders differ from the teacher's by a fiftieth of the limits
-    on average, where a level of the grid is a fifth; four in five of random ones would be further away."""
+    """In unseen histories, on the way of the pupil: on average its orders differ from the teacher's by less than a
+    fiftieth of the limits, where a level of the grid is a fifth."""
     known = banded()
     pupil = learning.trained(config(teacher=Band(), lessons=20_000), known, 20_000).policy
     batch = Batch(known.unseen, known.rules, 256, 5)

@@ -26,7 +26,7 @@ from pipeline import agent_policies
 from tests.models.trading import learning
 from tests.models.trading.known_markets import Known, banded, random_walk, signalled
 
-BUDGETS = {PPOConfig: 200_000, DQNConfig: 100_000}
+BUDGET = 200_000
 BOTH = pytest.mark.parametrize("config", [PPOConfig, DQNConfig])
 SMALL = {
     PPOConfig: PPOConfig(environments=64, rows=256, epochs=2),
@@ -48,14 +48,14 @@ class Band:
 @pytest.mark.parametrize("make", [signalled, banded])
 def test_it_reaches_nine_tenths_of_what_can_be_gained(config: type[Learner], make: Callable[[], Known]) -> None:
     known = make()
-    assert known.share(learning.trained(config(), known, BUDGETS[config]).policy) >= 0.9
+    assert known.share(learning.trained(config(), known, BUDGET).policy) >= 0.9
 
 
 @pytest.mark.slow
 @BOTH
 def test_on_a_random_walk_it_hardly_trades(config: type[Learner]) -> None:
     known = random_walk()
-    found = play(learning.trained(config(), known, 200_000).policy, known.unseen, known.rules, 256, 0)
+    found = play(learning.trained(config(), known, BUDGET).policy, known.unseen, known.rules, 256, 0)
     assert found.turnover.mean() < 0.02 * learning.random_turnover(known)
     assert found.reward.mean() > -0.02
 

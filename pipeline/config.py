@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
+from pipeline.config_agent import Agent
 from pipeline.config_features import Features, Section, Sentiment
 from pipeline.config_models import Models
 from pipeline.errors import ConfigError
@@ -237,6 +238,7 @@ class Config(Section):
     models: Models = Models()
     compress: Compress = Compress()
     backtest: Backtest = Backtest()
+    agent: Agent = Agent()
     evidence: Evidence = Evidence()
     flows: Flows = Flows()
 

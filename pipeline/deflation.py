@@ -1,9 +1,9 @@
 """How much of a backtest is the luck of having tried much: the trials behind it, deflated Sharpe ratios, PBO.
 
 A *trial* of a strategy is a configuration that could have been the one shown. That is every configuration of a
-forecaster in the ledger, since each would have driven the same rule, and every further `[backtest]` rule that a run was
-traded by. Those of `tune` were chosen by forecast loss before the first test session, and all of them are correlated;
-they count in full, which errs to the safe side.
+forecaster in the ledger, since each would have driven the same rule, every further `[backtest]` rule that a run was
+traded by, and every trading agent, seed by seed. Those of `tune` were chosen by forecast loss before the first test
+session, and all of them are correlated; they count in full, which errs to the safe side.
 """
 
 from __future__ import annotations
@@ -37,13 +37,15 @@ class Tried(NamedTuple):
     """What the ledger counts.
 
     trials: of strategies. kinds: configurations of forecasters by who started them. rules: further `[backtest]` rules.
-    sharpes: (n,) the Sharpe ratios a session that were recorded, by backtests.
+    sharpes: (n,) the Sharpe ratios a session that were recorded, by backtests and of agents.
+    agents: trading agents, each seed for itself.
     """
 
     trials: int
     kinds: dict[str, int]
     rules: int
     sharpes: Floats
+    agents: int = 0
 
 
 def record(lake: Lake, run_id: str, rule: Mapping[str, Any], seed: int, sharpe: float | None, kind: str) -> None:
@@ -83,11 +85,14 @@ def tried(lake: Lake) -> Tried:
     """
     rows = ledger.read(lake)
     backtests = rows["measure"] == ledger.SHARPE
-    kinds = rows[~backtests].drop_duplicates("trial_id")["kind"].value_counts().to_dict()
+    of_agents = rows["measure"] == ledger.AGENT
+    agents = rows.loc[of_agents, "trial_id"].nunique()
+    kinds = rows[~backtests & ~of_agents].drop_duplicates("trial_id")["kind"].value_counts().to_dict()
     # The first rule of a run belongs to the configuration that the run is a trial of.
     rules = rows.loc[backtests, "settings_digest"].nunique() - rows.loc[backtests, "run_id"].nunique()
-    trials = max(1, sum(kinds.values()) + rules)
-    return Tried(trials, {str(kind): int(n) for kind, n in sorted(kinds.items())}, rules, ledger.sharpes(lake))
+    trials = max(1, sum(kinds.values()) + rules + agents)
+    by_kind = {str(kind): int(n) for kind, n in sorted(kinds.items())}
+    return Tried(trials, by_kind, rules, ledger.sharpes(lake), agents)
 
 
 def judged(
@@ -114,6 +119,7 @@ def judged(
         "trials": counted.trials,
         "forecaster_trials": counted.kinds,
         "further_rules": counted.rules,
+        "agents": counted.agents,
         "recorded_sharpes": len(counted.sharpes),
         "confidence": confidence,
         "meaning": MEANING,

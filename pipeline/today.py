@@ -4,11 +4,15 @@ Each ticker is scored at its own last session, unless that is more than 5 sessio
 or it has left the universe: then its target is zero and the reason is shown. Forecasts and positions go to the lake
 as fold `live`, under the run that trained the bundle with `-live` behind it; the same session again replaces its own
 rows.
+
+Weights are by the volatility target, or with `agent.use` by the bundle's policy, which decides given the weight held:
+the one that the last run before the newest session wrote, by whichever of the two; else, within the last few sessions,
+the one of the backtest; else none.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +28,7 @@ from models.compact.bundle import load as load_bundle
 from models.compact.runtime import Scorer, target_weights
 from models.decode import QUANTILES, Forecast
 from models.trading.sizing import SESSIONS_PER_YEAR, sizing_horizon
-from pipeline import universe
+from pipeline import today_policy, universe
 from pipeline.config import Config
 from pipeline.errors import DataError, StoreError
 from pipeline.registry import Registry
@@ -36,7 +40,7 @@ Ints = npt.NDArray[np.int64]
 
 STALE_SESSIONS = 5
 BAND_HORIZON = 5
-STRATEGY = "vol_target"
+STRATEGY, POLICY = "vol_target", "policy"
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,9 @@ class Latest:
         left: (N,) its last session in the universe where it is a member no more, else NaT.
         scored: (N,) whether there is a full window, it is not stale and has not left.
         forecast: (N, H), NaN where not scored.
-        target: (N,) weight by the sizing rule, 0 where not scored.
+        target: (N,) weight by the sizing rule or the policy, 0 where not scored.
+        years: (N,) sessions that make a year of the ticker's calendar.
+        strategy: vol_target or policy.
     """
 
     panel: Panel
@@ -60,6 +66,8 @@ class Latest:
     scored: npt.NDArray[np.bool_]
     forecast: Forecast
     target: Floats
+    years: Floats
+    strategy: str = STRATEGY
 
     @property
     def newest(self) -> pd.Timestamp:
@@ -76,8 +84,8 @@ def run(config: Config, progress: Progress = silent, out: Path | None = None) ->
         out: a CSV file for the table.
 
     Raises:
-        StoreError: there is no bundle or no features yet.
-        DataError: the lake's features lack one that the bundle needs.
+        StoreError: there is no bundle or no features yet, or `agent.use` is on and the bundle has no policy.
+        DataError: the lake's features lack one that the bundle or its policy needs.
         BundleError: the bundle is damaged.
     """
     progress("scoring the newest session", 0, 2)
@@ -86,12 +94,16 @@ def run(config: Config, progress: Progress = silent, out: Path | None = None) ->
     latest = _latest(config, lake, bundle)
     progress("scoring the newest session", 1, 2)
     run_id = f"{bundle.manifest['training']['run_id']}-live"
-    table = _table(bundle, latest, _previous(lake, run_id, latest.panel.sessions))
+    strategy = POLICY if config.agent.use else STRATEGY
+    previous = _previous(lake, run_id, latest.panel.sessions, strategy)
+    if config.agent.use:
+        latest = _by_policy(config, lake, bundle, latest, previous)
+    table = _table(bundle, latest, previous)
     _write(lake, run_id, bundle, latest, table)
     if out is not None:
         _write_csv(table, out)
     progress("scoring the newest session", 2, 2)
-    return _summary(bundle, latest, table, out)
+    return _summary(config, bundle, latest, table, out)
 
 
 def _latest(config: Config, lake: Lake, bundle: Bundle) -> Latest:
@@ -113,13 +125,25 @@ def _latest(config: Config, lake: Lake, bundle: Bundle) -> Latest:
     field = int(manifest["receptive_field"])
     scored = (age <= STALE_SESSIONS) & (at >= field - 1) & np.isnat(left)
     forecast = _forecast(bundle, panel, at, scored, field)
-    target = np.zeros(N)
+    target, years = np.zeros(N), _years(config, panel, own)
     if scored.any():
         # The bundle knows one length of the year, the tickers may be on several calendars.
         year = manifest["sizing"].get("sessions_per_year", SESSIONS_PER_YEAR)
-        unit = np.sqrt(_years(config, panel, own) / year)[:, None]
+        unit = np.sqrt(years / year)[:, None]
         target[scored] = target_weights((forecast.sigma * unit)[scored], bundle.horizons, manifest["sizing"])
-    return Latest(panel, at, age, left, scored, forecast, target)
+    return Latest(panel, at, age, left, scored, forecast, target, years)
+
+
+def _by_policy(config: Config, lake: Lake, bundle: Bundle, latest: Latest, previous: dict[str, float]) -> Latest:
+    """The same with the policy's targets."""
+    n = np.flatnonzero(latest.scored)
+    tickers = [str(ticker) for ticker in latest.panel.tickers[n]]
+    held = np.array([previous.get(ticker, 0.0) for ticker in tickers])
+    forecast = Forecast(*(part[n] for part in latest.forecast))
+    cells = tickers, latest.panel.sessions[latest.at[n]]
+    target = np.zeros_like(latest.target)
+    target[n] = today_policy.targets(config, lake, bundle, cells, forecast, latest.years[n], held)
+    return replace(latest, target=target, strategy=POLICY)
 
 
 def _left(config: Config, panel: Panel) -> npt.NDArray[np.datetime64]:
@@ -158,19 +182,24 @@ def _forecast(bundle: Bundle, panel: Panel, at: Ints, scored: npt.NDArray[np.boo
     return found
 
 
-def _previous(lake: Lake, run_id: str, sessions: npt.NDArray[np.datetime64]) -> dict[str, float]:
+def _previous(
+    lake: Lake, run_id: str, sessions: npt.NDArray[np.datetime64], strategy: str
+) -> dict[str, float]:  # fmt: skip
     """The last weight of each ticker before the newest session.
 
-    A live one of any age, or one that the backtest of the bundle's run held within the last few sessions.
+    A live one of any age, or one that the backtest of the bundle's run held within the last few sessions. Where both
+    strategies were live in one session, the one that decides now.
     """
     if not lake.exists("positions"):
         return {}
     trained, recent = run_id.removesuffix("-live"), sessions[-STALE_SESSIONS - 1 :][0]
     simulated = f"(run_id = '{trained}' AND session >= DATE '{recent}')"
     where = f"session < DATE '{sessions[-1]}' AND (fold = 'live' OR {simulated})"
-    rows = lake.read("positions", f"strategy = '{STRATEGY}' AND {where}")
-    rows = rows.assign(live=rows["fold"] == "live", own=rows["run_id"] == run_id)
-    rows = rows.sort_values(["session", "live", "own", "run_id"]).drop_duplicates("ticker", keep="last")
+    rows = lake.read("positions", f"strategy IN ('{STRATEGY}', '{POLICY}') AND {where}")
+    rows = rows.assign(
+        live=rows["fold"] == "live", decides=rows["strategy"] == strategy, own=rows["run_id"] == run_id
+    )  # fmt: skip
+    rows = rows.sort_values(["session", "live", "decides", "own", "run_id"]).drop_duplicates("ticker", keep="last")
     return dict(zip(rows["ticker"].tolist(), rows["weight"].tolist(), strict=True))
 
 
@@ -182,7 +211,8 @@ def _table(bundle: Bundle, latest: Latest, previous: dict[str, float]) -> pd.Dat
     sigma, quantiles, _ = latest.forecast
     before = np.array([previous.get(str(ticker), np.nan) for ticker in latest.panel.tickers])
     band = float(bundle.manifest["sizing"]["band"])
-    kept = latest.scored & (np.abs(latest.target - before) <= band)
+    # A policy that leaves a position alone wants what is held: it needs no band.
+    kept = latest.scored & (np.abs(latest.target - before) <= band) & (latest.strategy == STRATEGY)
     weight = np.where(kept, before, latest.target)
     last = latest.panel.sessions[np.maximum(latest.at, 0)]
     return pd.DataFrame(
@@ -231,14 +261,14 @@ def _write(lake: Lake, run_id: str, bundle: Bundle, latest: Latest, table: pd.Da
     positions = pd.DataFrame(
         {
             "run_id": pd.Series(run_id, index=table.index, dtype="str"),
-            "strategy": pd.Series(STRATEGY, index=table.index, dtype="str"),
+            "strategy": pd.Series(latest.strategy, index=table.index, dtype="str"),
             "fold": pd.Series("live", index=table.index, dtype="str"),
             "ticker": table["ticker"],
             "session": pd.Series(latest.newest, index=table.index).astype(frames.SESSION),
             "weight": table["weight"],
         }
     )
-    where = f"{live} AND strategy = '{STRATEGY}' AND session = DATE '{latest.newest:%Y-%m-%d}'"
+    where = f"{live} AND strategy = '{latest.strategy}' AND session = DATE '{latest.newest:%Y-%m-%d}'"
     lake.replace("positions", positions, where)
 
 
@@ -273,7 +303,7 @@ def _write_csv(table: pd.DataFrame, out: Path) -> None:
     partial.replace(out)
 
 
-def _summary(bundle: Bundle, latest: Latest, table: pd.DataFrame, out: Path | None) -> Summary:
+def _summary(config: Config, bundle: Bundle, latest: Latest, table: pd.DataFrame, out: Path | None) -> Summary:
     manifest = bundle.manifest
     one, several = (sizing_horizon(bundle.horizons, wanted) for wanted in (1, BAND_HORIZON))
     lines = [
@@ -282,6 +312,7 @@ def _summary(bundle: Bundle, latest: Latest, table: pd.DataFrame, out: Path | No
         f"VaR 95 over {one}",
         _HEAD.format(*_TITLES).rstrip(),
         *(_line(row) for row in table.to_dict("records")),
+        *([today_policy.sentence(config, bundle)] if latest.strategy == POLICY else []),
         *bundle.other_universe(latest.panel.tickers.tolist()),
     ]
     if out is not None:
@@ -290,6 +321,7 @@ def _summary(bundle: Bundle, latest: Latest, table: pd.DataFrame, out: Path | No
         "bundle": bundle.version,
         "status": manifest["status"],
         "session": f"{latest.newest:%Y-%m-%d}",
+        "strategy": latest.strategy,
         "tickers": [{str(k): _plain(v) for k, v in row.items()} for row in table.to_dict("records")],
     }
     return Summary("today", tuple(lines), figures)

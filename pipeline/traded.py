@@ -81,7 +81,7 @@ def setting_of(config: Config, lake: Lake, run_id: str, training: dict[str, Any]
         values[:, kept],
         own[:, kept],
         listed[:, kept],
-        _standing(weights, own)[:, :, kept],
+        standing(weights, own)[:, :, kept],
         _year(sessions, years[kept], bool(own[:, kept].all())),
         years[kept],
         horizon,
@@ -107,7 +107,7 @@ def raced_weights(config: Config, lake: Lake, run_id: str, setting: Setting) -> 
             sigma.to_numpy(float), setting.horizon, rule.target_volatility, rule.max_weight, setting.years
         )
         if np.isfinite(weights[needed]).all():
-            found[str(name)] = _standing(weights[None], setting.own)[0]
+            found[str(name)] = standing(weights[None], setting.own)[0]
     return found
 
 
@@ -130,8 +130,12 @@ def _year(sessions: pd.DatetimeIndex, years: Floats, alike: bool) -> float:
     return universe.DAYS_OF_YEAR * (len(sessions) - 1) / max((sessions[-1] - sessions[0]).days, 1)
 
 
-def _standing(weights: Floats, own: Bools) -> Floats:
-    """A decision stands over the dates that are no session of the ticker: it is filled at its next open."""
+def standing(weights: Floats, own: Bools) -> Floats:
+    """(S, T, N) decisions, standing over the dates that are no session of the ticker: each is filled at its next open.
+
+    Args:
+        weights: (S, T, N). own: (T, N), where a date is a session of the ticker.
+    """
     last = np.maximum.accumulate(np.where(own, np.arange(len(own))[:, None], -1), axis=0)
     found = np.take_along_axis(weights, np.maximum(last, 0)[None], axis=1)
     return np.where(last >= 0, found, np.nan)

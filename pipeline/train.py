@@ -79,8 +79,9 @@ def _run(config: Config, progress: Progress, kind: str) -> Summary:
     training["text"] = lift.record(config, decisions)
     training["exclusions"] = exclusions.record(data, folds, raced.choices)
     ledger.append(lake, [_trial(config, data, evidence, training, kind)])
-    # A backtest is a trial of a strategy, not of a forecaster.
-    training["trials"] = ledger.count(lake).trials - ledger.count(lake, ledger.SHARPE).trials
+    # A backtest and an agent are trials of a strategy, not of a forecaster.
+    of_strategies = sum(ledger.count(lake, measure).trials for measure in (ledger.SHARPE, ledger.AGENT))
+    training["trials"] = ledger.count(lake).trials - of_strategies
     trained.write(registry.run_dir(run_id) / "networks", data, raced.students, raced.ewma, training["status"], bands)
     registry.write_json(run_id, "choices.json", raced.choices)
     registry.write_json(run_id, "evidence.json", evidence)

@@ -6,6 +6,8 @@
     window_u8.onnx   the same two for features that are stored as uint8; a bundle may lack them
     panel_u8.onnx
     golden.npz       inputs and outputs of the graphs, for the self-check
+    policy.onnx      an agent's target weights (models/compact/policy_runtime.py); a bundle may lack it, and
+    policy_golden.npz    what it must make of given observations
 
 Standard library and NumPy only; nothing is unpickled. This program writes schema 2 and reads 1 and 2; it refuses any
 other. Within a schema a later writer may add keys and files: keys not known are ignored, files not known are held to
@@ -36,6 +38,7 @@ READABLE = (1, 2)
 MANIFEST = "manifest.json"
 FILES = ("window.onnx", "panel.onnx", "golden.npz")
 TWINS = ("window_u8.onnx", "panel_u8.onnx")
+POLICY = ("policy.onnx", "policy_golden.npz")
 MOST_NAMED = 5
 
 
@@ -103,6 +106,11 @@ class Bundle:
     def has_twins(self) -> bool:
         """Whether there are graphs for features stored as uint8."""
         return all(name in self.manifest["files"] for name in TWINS)
+
+    @property
+    def has_policy(self) -> bool:
+        """Whether there is an agent's policy beside the forecasts."""
+        return "policy" in self.manifest
 
     @property
     def takes_time_first(self) -> bool:
@@ -185,10 +193,10 @@ def seal(directory: Path, manifest: dict[str, Any]) -> Bundle:
     """Add schema and checksums to `manifest`, write it beside the files already there, and load the result.
 
     Raises:
-        BundleError: a file of the bundle has not been written, or one twin without the other.
+        BundleError: a file of the bundle has not been written: one twin without the other, or half a policy.
     """
-    twins = [name for name in TWINS if (directory / name).is_file()]
-    names = (*FILES, *(TWINS if twins else ()))
+    optional = [group for group in (TWINS, POLICY) if any((directory / name).is_file() for name in group)]
+    names = (*FILES, *(name for group in optional for name in group))
     for name in names:
         if not (directory / name).is_file():
             raise BundleError(f"{directory} cannot be sealed: {name} has not been written")
@@ -246,6 +254,9 @@ def _consistent(directory: Path, manifest: dict[str, Any]) -> None:
         )
     if TWINS[0] in manifest["files"] and {"scale", "zero_point"} - set(manifest.get("codes", ())):
         raise BundleError(f"{path} lists {TWINS[0]}, but its key codes has no scale and zero_point")
+    parts = [name for name in POLICY if name in manifest["files"]] + (["key policy"] if "policy" in manifest else [])
+    if 0 < len(parts) <= len(POLICY):
+        raise BundleError(f"{path} has {' and '.join(parts)}, but not all of a policy: key policy, {', '.join(POLICY)}")
     for key in ("target_volatility", "horizon", "max_weight"):
         if key not in manifest["sizing"]:
             raise BundleError(f"{path}: sizing has no {key}")

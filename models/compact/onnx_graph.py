@@ -42,9 +42,17 @@ class OnnxGraph:
         Raises:
             BundleError: the graph does not take these inputs.
         """
-        inputs = {"x": np.ascontiguousarray(x), "last": np.ascontiguousarray(last)}
+        return self.run(x=x, last=last)
+
+    def run(self, **inputs: npt.NDArray[Any]) -> Float32:
+        """The graph's first output, of inputs by name.
+
+        Raises:
+            BundleError: the graph does not take these inputs.
+        """
+        given = {name: np.ascontiguousarray(each) for name, each in inputs.items()}
         try:
-            return np.asarray(self._session.run(None, inputs)[0])
+            return np.asarray(self._session.run(None, given)[0])
         except _ERRORS as error:
             raise BundleError(f"{self._path} cannot be run: {error}") from None
 

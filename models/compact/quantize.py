@@ -66,7 +66,7 @@ def assemble(
     scale, zero_point = input_range()
     layers = []
     for weight, bias, end in zip(network.conv_weight, network.conv_bias, scales, strict=True):
-        layers.append(_layer(weight, bias, scale, zero_point, end))
+        layers.append(quantized_layer(weight, bias, scale, zero_point, end))
         scale, zero_point = end, np.uint8(0)
     quantized = QuantizedNetwork(tuple(layers), network)
     found = body_panel(quantized, calibration).reshape(-1, len(layers[-1].bias)) * layers[-1].output_scale
@@ -107,9 +107,10 @@ def _least_error(above: Float32, highest: float) -> float:
     return float(ends[int(np.argmin(error @ counts)), 0])
 
 
-def _layer(
+def quantized_layer(
     weight: Float32, bias: Float32, input_scale: np.float32, zero_point: np.uint8, output_scale: np.float32
 ) -> QuantizedLayer:
+    """(C_out, C_in, taps) and (C_out,) in integers, between the input's and the output's scale."""
     scales = weight_scales(weight)
     quantized = np.clip(np.rint(weight / scales[:, None, None]), -127, 127).astype(np.int8)
     unit = input_scale.astype(np.float64) * scales

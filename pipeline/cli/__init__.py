@@ -72,6 +72,6 @@ _EXTRA_OF = {
         ),
         "pipeline",
     ),
-    **dict.fromkeys(("onnx", "optuna", "sklearn", "threadpoolctl", "torch"), "train"),
+    **dict.fromkeys(("gymnasium", "onnx", "optuna", "sklearn", "stable_baselines3", "threadpoolctl", "torch"), "train"),
     "prefect": "flows",
 }

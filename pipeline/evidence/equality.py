@@ -183,22 +183,52 @@ def median_flips(exact: Array, found: Array) -> Array:
 def weight_claim(exact: Array, found: Array, resampling: Resampling) -> dict[str, Any]:
     """The 99th percentile of the relative change of target weights, in percent.
 
-    The interval is Woodruff's (1952): that of the share of cells above the percentile, carried over to the values.
-
     Args:
         exact, found: (N, T) weights, NaN = none.
     """
     known = np.isfinite(exact) & np.isfinite(found)
     change = np.full(exact.shape, np.nan)
     change[known] = 100 * relative_change(exact[known], found[known])
+    return _percentile_claim("weight_change", change, WEIGHT_FLOOR, resampling)
+
+
+def target_claim(
+    exact: Array,
+    found: Array,
+    width: float,
+    resampling: Resampling,
+    against: str = "",
+    floor: float | None = WEIGHT_FLOOR,
+) -> dict[str, Any]:
+    """The 99th percentile of the change of a policy's target weights, in percent of the width of its limits.
+
+    Args:
+        exact, found: (N, T) weights, NaN = none. width: most less least.
+    """
+    claim = "target_change"
+    return _percentile_claim(claim, 100 * np.abs(found - exact) / width, floor, resampling, against)
+
+
+def _percentile_claim(
+    claim: str, change: Array, floor: float | None, resampling: Resampling, against: str = ""
+) -> dict[str, Any]:
+    """The 99th percentile of (N, T) changes, NaN = none.
+
+    The interval is Woodruff's (1952): that of the share of cells above the percentile, carried over to the values.
+    """
+    known = np.isfinite(change)
     value = float(np.percentile(change[known], 99))
     share = _mean(np.where(known, change > value, np.nan), resampling)
     at = [1 - share.high, 1 - share.low] if math.isfinite(share.low) else [0.99, 0.99]
     low, high = np.quantile(change[known], np.clip(at, 0, 1))
-    return _claim("weight_change", Interval(value, float(min(low, value)), float(max(high, value))), WEIGHT_FLOOR, "%")
+    interval = Interval(value, float(min(low, value)), float(max(high, value)))
+    return _claim(claim, interval, floor, "%", against=against)
 
 
-def profit_claim(exact: Array, found: Array, sessions_per_year: float, resampling: Resampling) -> dict[str, Any]:
+def profit_claim(
+    exact: Array, found: Array, sessions_per_year: float, resampling: Resampling, against: str = "",
+    floor: float | None = PROFIT_FLOOR,
+) -> dict[str, Any]:  # fmt: skip
     """The difference of net growth, int8 less float, in basis points a year; the floor holds either way.
 
     Args:
@@ -207,7 +237,7 @@ def profit_claim(exact: Array, found: Array, sessions_per_year: float, resamplin
     wealth = np.stack([exact, found])
     r = np.diff(np.log(np.where(wealth > 0, wealth, np.nan)), axis=1)
     difference = 1e4 * sessions_per_year * (r[1] - r[0])
-    return _claim("net_profit", _mean(difference, resampling), PROFIT_FLOOR, "bp", either_way=True)
+    return _claim("net_profit", _mean(difference, resampling), floor, "bp", against=against, either_way=True)
 
 
 def relative_change(exact: Array, found: Array) -> Array:

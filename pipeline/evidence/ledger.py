@@ -28,7 +28,9 @@ from pipeline.store import Lake, empty
 TABLE = "trials"
 KINDS = ("flow", "tune", "cli")
 SHARPE = "sharpe"
-"""Key of `figures` that holds a trial's Sharpe ratio a session, where it has one."""
+"""Key of `figures` that holds a trial's Sharpe ratio a session, where it has one; the measure of a backtest's trial."""
+AGENT = "agent_objective"
+"""The measure of a trading agent's trial, one an algorithm and seed."""
 
 
 @cache

@@ -36,6 +36,8 @@ STRATEGY_LABELS = {
     "buy_and_hold": "Buy and hold",
 }
 
+AGENT_LABELS = {"q_table": "Tabular Q-learning", "dqn": "DQN", "ppo": "PPO", "genetic": "Genetic search"}
+
 OUTPUT_LABELS = {
     "location": "location",
     "scale_down": "log-scale, down side",

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.config import Config
 from pipeline.errors import StoreError
 from pipeline.registry import Registry
+from pipeline.reporting.agent_inputs import Agents, load_agents
 from pipeline.store import Lake
 
 _REQUIRED = {
@@ -114,6 +115,7 @@ class Inputs:
         targets: realised returns of the same (ticker, session, horizon).
         headlines: the latest news, newest first.
         folds: contents of the fold files of the run, by name; empty where a file is absent.
+        agents: of the run, if any were trained.
     """
 
     config: Config
@@ -128,6 +130,7 @@ class Inputs:
     targets: pd.DataFrame
     headlines: pd.DataFrame
     folds: dict[str, dict[str, Any]]
+    agents: Agents | None = None
 
     @property
     def promoted(self) -> bool:
@@ -180,6 +183,7 @@ def load(config: Config) -> Inputs:
         targets=lake.read("targets", order_by="ticker, session, horizon"),
         headlines=lake.news().tail(12).iloc[::-1].reset_index(drop=True),
         folds=_folds(registry, run_id, training["folds"]),
+        agents=load_agents(registry, run_id),
     )
 
 

@@ -11,6 +11,8 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.reporting import (
+    agent_charts,
+    agents,
     direction,
     equality,
     forecast,
@@ -24,6 +26,7 @@ from pipeline.reporting import (
     text,
     verdict,
 )
+from pipeline.reporting.agent_inputs import Agents
 from pipeline.reporting.charts import Chart
 from pipeline.reporting.formats import Table
 from pipeline.reporting.inputs import Inputs
@@ -50,6 +53,7 @@ def render(inputs: Inputs, progress: Progress) -> str:
     rows = forecast.outcomes(inputs)
     steps: list[Callable[[], Section]] = [
         lambda: _strategy(inputs),
+        *([lambda: _agents(found)] if (found := inputs.agents) is not None else []),
         lambda: _race(inputs),
         lambda: _importance(inputs),
         lambda: _calibration(inputs, rows),
@@ -109,6 +113,21 @@ def _strategy(inputs: Inputs) -> Section:
         charts=tuple(strategy_charts.strategy_charts(inputs)),
         tables=(strategy.strategy_table(inputs),),
         folded=(("Every ticker", per_ticker),) if per_ticker else (),
+    )
+
+
+def _agents(found: Agents) -> Section:
+    evaluation = found.evaluation
+    tables = () if evaluation is None else (agents.figures_table(evaluation), agents.breakeven_table(evaluation))
+    folded = () if evaluation is None else (("Every comparison", agents.comparisons_table(evaluation)),)
+    return Section(
+        "agents",
+        "Trading agents against the rules they have to beat",
+        "Agents",
+        lead=agents.lead(found),
+        charts=agent_charts.agent_charts(found),
+        tables=tables,
+        folded=folded,
     )
 
 

@@ -62,6 +62,7 @@ def luck_sentence(luck: dict[str, Any]) -> str:
     kinds = {"cli": "trained by hand", "flow": "trained by the flow", "tune": "tried by a search"}
     counted = [f"{number(n, 0)} {kinds[kind]}" for kind, n in luck["forecaster_trials"].items()]
     counted += [f"{number(luck['further_rules'], 0)} by another rule of the backtest"] if luck["further_rules"] else []
+    counted += [f"{number(luck['agents'], 0)} trading agents"] if luck.get("agents") else []
     own = next((row["sharpe"] for row in luck["strategies"] if row["sharpe"]), None)
     spread = f"; their Sharpe ratios are taken to spread as those of {own['deviation_of']} do" if own else ""
     return f"Trials in the ledger: {listed(counted)}{spread}. {luck['sentence']}"

@@ -204,12 +204,12 @@ def test_a_manifest_that_contradicts_itself(copy: Path, change: Callable[[dict[s
 
 
 def test_keys_and_files_of_a_later_writer_are_ignored_but_held_to_their_checksum(copy: Path) -> None:
-    (copy / "policy.onnx").write_bytes(b"later")
+    (copy / "surface.onnx").write_bytes(b"later")
     digest = hashlib.sha256(b"later").hexdigest()
-    rewrite(copy, lambda m: (m.update(novelty={"a": 1}), m["files"].update({"policy.onnx": digest})), reseal=True)
+    rewrite(copy, lambda m: (m.update(novelty={"a": 1}), m["files"].update({"surface.onnx": digest})), reseal=True)
     assert load(copy).version == "v1"
-    (copy / "policy.onnx").write_bytes(b"other")
-    with pytest.raises(BundleError, match=r"policy\.onnx does not match its checksum"):
+    (copy / "surface.onnx").write_bytes(b"other")
+    with pytest.raises(BundleError, match=r"surface\.onnx does not match its checksum"):
         load(copy)
 
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "init", "doctor", "quickstart", "ingest", "features", "train", "compress", "backtest", "report", "score", "today",
     "up", "down", "status", "run", "demo", "lake status", "lake revisions", "lake quarantine", "lake compact",
     "sentiment train", "sentiment card", "sentiment ablation", "audit lookahead", "audit canaries", "tune",
+    "agent train", "agent evaluate", "agent compare", "agent ship",
 }  # fmt: skip
 
 

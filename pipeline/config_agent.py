@@ -20,7 +20,7 @@ class Agent(Section):
         ("q_table", "dqn", "ppo", "genetic"), min_length=1, description="that learn, each on the same steps and seeds"
     )
     seeds: int = Field(10, ge=2, le=100, description="agents of each algorithm; one alone is no figure")
-    steps: int = Field(100_000, ge=1000, description="environment steps of each agent on each training slice")
+    steps: int = Field(200_000, ge=1000, description="environment steps of each agent on each training slice")
     environments: int = Field(256, ge=1, le=65536, description="episodes that run side by side")
     episode_sessions: int = Field(
         126, ge=5, le=2520, description="sessions of an episode, cut from anywhere in training"

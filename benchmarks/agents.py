@@ -163,8 +163,20 @@ def measure(python: Path | None, rounds: int, scale: int) -> list[dict[str, Any]
         if python is not None:
             row["theirs"] = theirs(python, seed)
         found.append(row)
-        print(json.dumps(row, default=float), flush=True)
+        print(f"{seed + 1} of {rounds}: {_line(row)}", flush=True)
     return found
+
+
+def _line(row: dict[str, Any]) -> str:
+    """A round in a line; environments' steps at the largest number of them."""
+    figures = [f"{name} {max(row[name].values()):,.0f}" for name in ("single", "portfolio")] + [
+        f"PPO {row['ppo']:,.0f}"
+    ]
+    if "theirs" in row:
+        peer = row["theirs"]
+        figures += [f"gym-anytrading {max(peer['steps'].values()):,.0f}", f"PPO on it {peer['defaults']:,.0f}"]
+        figures += [f"with our settings {peer['ours']:,.0f}"]
+    return ", ".join(figures) + " steps a second"
 
 
 def claims(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ from models.trading.env import Markets
 from pipeline import agent_fits, agent_int8, agent_policies, walkforward
 from pipeline.agent import EVALUATED, POLICIES, TRAINED
 from pipeline.agent_data import LIVE, Task, facts, fingerprint, task_of
-from pipeline.agent_evidence import label
+from pipeline.agent_evidence import BEATS, label
 from pipeline.agent_int8 import Small
 from pipeline.agent_policies import TRUSTED, Agent
 from pipeline.config import Config
@@ -89,9 +89,8 @@ def ship(
     published = publish(registry, ready.champion, made[LIVE].int8, section, *_golden(ready.task))
     registry.write_json(ready.run_id, SHIPPED, record | {"bundle_version": published.version})
     registry.set_champion(published.version)
-    verdicts = [row for row in ready.evaluation["comparisons"] if row["algorithm"] == ready.algorithm]
     figures = {"version": published.version, "path": str(published.directory), **record}
-    return Summary("agent ship", _lines(published, record, verdicts), figures)
+    return Summary("agent ship", _lines(published, record, _verdicts(ready)), figures)
 
 
 def best(evaluation: Mapping[str, Any]) -> str:
@@ -199,12 +198,23 @@ def _section(config: Config, ready: Ready, live: Small, record: Mapping[str, Any
             "first": about["train_first"],
             "last": about["train_last"],
             "held_out_error": live.held_out_error,
+            "rules": len(_verdicts(ready)),
+            "beaten": _beaten(_verdicts(ready)),
         },
         "equality": {
             name: {key: row[key] for key in ("figure", "low", "high", "unit")}
             for name, row in (("target_change", change), ("net_profit", profit))
         },
     }
+
+
+def _verdicts(ready: Ready) -> list[Mapping[str, Any]]:
+    """The shipped algorithm against each rule, out of sample."""
+    return [row for row in ready.evaluation["comparisons"] if row["algorithm"] == ready.algorithm]
+
+
+def _beaten(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [str(row["rule"]) for row in verdicts if row["verdict"] == BEATS]
 
 
 def _golden(task: Task) -> tuple[Any, Any]:
@@ -221,7 +231,7 @@ def _golden(task: Task) -> tuple[Any, Any]:
 
 def _lines(bundle: Bundle, record: Mapping[str, Any], verdicts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     change, profit, far, cost = record["claims"]
-    beaten = [row["rule"] for row in verdicts if row["verdict"] == "beats"]
+    beaten = _beaten(verdicts)
 
     def span(row: Mapping[str, Any], form: str) -> str:
         low, high = ("unknown" if row[end] is None else format(row[end], form) for end in ("low", "high"))

@@ -58,7 +58,7 @@ def sentence(config: Config, bundle: Bundle) -> str:
     section = bundle.manifest["policy"]
     by, levels = section["trained"], section["cost_bps"]
     who = f"{by['algorithm']}, {len(by['seeds'])} seeds as one, trained to {by['last']}"
-    said = f"weights by the policy in the bundle: {who}"
+    said = f"weights by the policy in the bundle: {who}, beats {len(by['beaten'])} of {by['rules']} rules out of sample"
     if config.agent.cost_bps in levels:
         return said
     paid = ", ".join(f"{level:g}" for level in levels)

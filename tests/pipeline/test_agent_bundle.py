@@ -81,6 +81,8 @@ def test_the_section_says_what_it_was_trained_on(shipped: tuple[Config, Summary]
     assert section["trained"]["run_id"] == RUN
     assert section["trained"]["algorithm"] == summary.figures["algorithm"]
     assert section["trained"]["seeds"] == agent.seeds_of(config)
+    assert section["trained"]["rules"] == 6
+    assert f" beats {len(section['trained']['beaten'])} of 6 rules" in summary.lines[-1]
     assert section["cost_bps"] == [config.agent.cost_bps]
     assert section["risk_aversion"] == config.agent.risk_aversion
     assert section["limits"] == {"least": 0.0, "most": config.backtest.max_weight}

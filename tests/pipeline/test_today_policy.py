@@ -56,7 +56,14 @@ def put_policy(registry: Registry, features: tuple[str, ...] = SEEN, **changes: 
         "limits": {"least": 0.0, "most": 1.0},
         "cost_bps": [5.0],
         "risk_aversion": 3.0,
-        "trained": {"run_id": RUN, "algorithm": "ppo", "seeds": [7, 8], "last": "2010-05-28"},
+        "trained": {
+            "run_id": RUN,
+            "algorithm": "ppo",
+            "seeds": [7, 8],
+            "last": "2010-05-28",
+            "rules": 6,
+            "beaten": ["momentum"],
+        },
     }
     raw = np.random.default_rng(1).uniform(0, 1, (9, K + 2)).astype(np.float32)
     raw[-1, :K] = np.nan
@@ -137,7 +144,9 @@ def test_stale_tickers_have_no_position_with_a_policy_either(ready: tuple[Config
     summary = today.run(ready[0])
     row = plain.row_of(summary, "OLD")
     assert (row["target_weight"], row["weight"]) == (0, 0)
-    assert "by the policy in the bundle: ppo, 2 seeds as one, trained to 2010-05-28" in "\n".join(summary.lines)
+    assert "by the policy in the bundle: ppo, 2 seeds as one, trained to 2010-05-28, beats 1 of 6 rules" in "\n".join(
+        summary.lines
+    )
     assert max(len(line) for line in summary.lines) < 160
 
 

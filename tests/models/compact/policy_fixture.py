@@ -81,7 +81,15 @@ def section(**changes: Any) -> dict[str, Any]:
         "limits": {"least": LEAST, "most": MOST},
         "cost_bps": [5.0],
         "risk_aversion": 2.0,
-        "trained": {"run_id": "r1", "algorithm": "ppo", "seeds": [0, 1], "steps": 1000, "last": "2013-01-02"},
+        "trained": {
+            "run_id": "r1",
+            "algorithm": "ppo",
+            "seeds": [0, 1],
+            "steps": 1000,
+            "last": "2013-01-02",
+            "rules": 6,
+            "beaten": [],
+        },
     }
     return made | changes
 

@@ -64,7 +64,7 @@ def run(root: str, batches: list[list[dict[str, str]]]) -> Summary | None:
         return None
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(batches_of_rows)
 def test_rows_used_and_rows_quarantined_are_the_rows_received(batches: list[list[dict[str, str]]]) -> None:
     with tempfile.TemporaryDirectory() as root:
@@ -80,7 +80,7 @@ def test_rows_used_and_rows_quarantined_are_the_rows_received(batches: list[list
         assert bool(texts) == bool(summary.figures["quarantined"])
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.lists(st.lists(good_rows, min_size=1, max_size=5), min_size=1, max_size=4), st.data())
 def test_batches_in_any_order_and_number_leave_the_same_lake(
     batches: list[list[dict[str, str]]], data: st.DataObject

@@ -95,7 +95,7 @@ def lake(place: Place) -> Lake:
 cells = st.lists(st.tuples(st.sampled_from("ABC"), st.integers(0, DAYS - 1)), min_size=1, max_size=12, unique=True)
 
 
-@settings(max_examples=14, deadline=None)
+@settings(max_examples=9, deadline=None)
 @given(batches=st.lists(cells, min_size=1, max_size=4), data=st.data())
 def test_batches_in_any_order_overlap_and_repetition_give_the_same_content(
     place: Place, batches: list[list[tuple[str, int]]], data: st.DataObject
@@ -111,7 +111,7 @@ def test_batches_in_any_order_overlap_and_repetition_give_the_same_content(
     assert not lake.exists("price_revisions")
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=7, deadline=None)
 @given(batches=st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=6, unique=True), min_size=1, max_size=4))
 def test_news_collapses_by_its_identity(place: Place, batches: list[list[int]]) -> None:
     lake = place.new()
@@ -186,7 +186,7 @@ deliveries = st.lists(
 )
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(batches=deliveries)
 def test_as_of_is_what_one_would_have_read_then(place: Place, batches: list[dict[tuple[str, int], float]]) -> None:
     """Replayed against plain lists: nothing known later, no revision before we saw it, every version once."""

@@ -80,9 +80,7 @@ def judge(
             "samples": [_sample(forecasts, draws, candidate, against, each) for each in found],
             "losses": [_losses_row(losses_of, model, h) for model in models for h in horizons],
             "gains": _gains(draws, models, horizons),
-            "verdicts": [
-                _verdict(draws, model, against, models, horizons, candidate) for model in models if model != against
-            ],
+            "verdicts": [_verdict(draws, model, opened, models, horizons) for model in models if model != against],
             "gate": opened,
             "comparisons": race_field.comparisons(forecasts, found, candidate, BASELINES, resampling),
             "confidence_sets": race_field.confidence_sets(losses_of, models, horizons, resampling),
@@ -197,13 +195,15 @@ def _gains(draws: Resamples, models: tuple[str, ...], horizons: tuple[int, ...])
 
 
 def _verdict(
-    draws: Resamples, model: str, against: str, models: tuple[str, ...], horizons: tuple[int, ...], candidate: str
+    draws: Resamples, model: str, opened: Mapping[str, Any], models: tuple[str, ...], horizons: tuple[int, ...]
 ) -> dict[str, Any]:
     """One model against the best baseline at the primary measure, and against the ridge that it stands on.
 
     What is worse than that ridge, over all horizons or at one of them, does not pass: it adds nothing but a cost. The
-    candidate is judged by `gate`; how much worse than the ridge it may be is a claim of the table of equality.
+    candidate is judged by `gate`, which is `opened`; how much worse than the ridge it may be is a claim of the table of
+    equality.
     """
+    candidate, against = str(opened["model"]), str(opened["against"])
     gain = draws.gain(_pairs(model, against, horizons))
     baseline = model in BASELINES
     skip, worse = None, False

@@ -19,13 +19,15 @@ def judge(market: Market, forecasts: dict[str, Forecast], **changes: Any) -> dic
     return judging.judge(forecasts, *arrays, TICKERS, HORIZONS, "student", settings)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def market() -> Market:
+    """One of its own for each test: every forecast draws from the market's generator."""
     return Market()
 
 
 @pytest.fixture(scope="module")
-def found(market: Market) -> dict[str, Any]:
+def found() -> dict[str, Any]:
+    market = Market()
     return judge(market, race(market))
 
 

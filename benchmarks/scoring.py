@@ -32,7 +32,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from onnx import TensorProto, helper
 from sklearn.ensemble import HistGradientBoostingRegressor
@@ -42,14 +41,15 @@ from features import table
 from models.compact import bundle as bundles
 from models.compact import export
 from models.compact.bundle import Bundle
-from models.compact.network import DILATIONS, FIELD, KERNEL, Network
+from models.compact.network import Network
 from models.compact.numpy_graph import NumpyGraph
-from models.compact.onnx_graph import OnnxGraph, options
+from models.compact.onnx_graph import OnnxGraph, session
 from models.compact.quantize import quantize
 from models.compact.runtime import Scorer
 from models.decode import QUANTILES
 from models.forecasters.boosting import BoostingConfig
 from models.forecasters.lstm import LSTM
+from models.receptive_field import DILATIONS, FIELD, KERNEL
 from pipeline.config import Config
 
 RESULTS = Path(__file__).resolve().parent / "results" / "scoring.json"
@@ -283,9 +283,9 @@ def limits(quick: bool) -> tuple[float, float]:
             helper.make_tensor_value_info("y", TensorProto.INT32, [size, size]))  # fmt: skip
     graph = helper.make_graph([node], "g", [ends[0]], [ends[1]], [onnx.numpy_helper.from_array(weight, "w")])
     model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 21)])
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options(), providers=["CPUExecutionProvider"])
+    held = session(model.SerializeToString())
     a = np.full((size, size), 100, np.uint8)
-    products = size**3 / min(seconds(lambda: session.run(None, {"a": a})) for _ in range(5))
+    products = size**3 / min(seconds(lambda: held.run(None, {"a": a})) for _ in range(5))
     large = np.ones((1 << 20) if quick else (1 << 26), np.float32)
     return products, large.nbytes / min(seconds(large.sum) for _ in range(5))
 

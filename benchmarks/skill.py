@@ -35,11 +35,12 @@ from benchmarks.lake import cpu
 from benchmarks.scoring import TorchStudent, seconds
 from features.splits import Fold
 from models.compact import bundle as bundles
-from models.compact.runtime import FIELD, Scorer
+from models.compact.runtime import Scorer
 from models.decode import decode
 from models.forecasters.foundation import fit_foundation
 from models.forecasters.interface import Training
 from models.forecasters.network_forecaster import FittedNetwork, NetworkConfig
+from models.receptive_field import FIELD
 from pipeline import config as configs
 from pipeline import contenders, walkforward
 from pipeline.config import Config

@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from models.compact.export import with_hidden
-from models.compact.onnx_graph import options
+from models.compact.onnx_graph import session
 from models.compact.policy_distill import Committee, DistilConfig, distil
 from models.compact.policy_graph import policy_graph
 from models.compact.policy_quantize import quantize_policy
@@ -64,10 +63,9 @@ def small(policies: Sequence[Policy], markets: Markets, rules: Rules, config: Di
 
 def same_body(policy: IntegerPolicy, observations: Float32) -> bool:
     """Whether ONNX Runtime's integer layers are those of the NumPy reference on (R, D) observations, bit for bit."""
-    content = with_hidden(policy_graph(policy), BODY_LAYERS).SerializeToString()
-    session = onnxruntime.InferenceSession(content, options(), providers=["CPUExecutionProvider"])
+    graph = session(with_hidden(policy_graph(policy), BODY_LAYERS).SerializeToString())
     names = [f"hidden_{i}_q" for i in range(BODY_LAYERS)]
-    found = session.run(names, {"observation": observations})
+    found = graph.run(names, {"observation": observations})
     expected = policy.hidden(policy.frame.inputs(observations))
     return all(bool((a == b).all()) for a, b in zip(found, expected, strict=True))
 

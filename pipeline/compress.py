@@ -20,8 +20,8 @@ import pandas as pd
 from models.compact import bundle as bundles
 from models.compact import export
 from models.compact.integer import QuantizedLayer
-from models.compact.network import FIELD
 from models.compact.runtime import Scorer
+from models.receptive_field import FIELD
 from pipeline import int8, proof, pruned, trained, walkforward
 from pipeline.config import Config
 from pipeline.errors import DataError

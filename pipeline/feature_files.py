@@ -68,7 +68,7 @@ def check(features: Features) -> None:
     """
     if not (np.diff(features.sessions) > np.timedelta64(0, "D")).all():
         raise DataError(f"{features.source}: sessions must be ascending")
-    if len(np.unique(features.tickers)) != len(features.tickers):
+    if len(set(features.tickers.tolist())) != len(features.tickers):
         raise DataError(f"{features.source} holds a ticker twice")
     wrong = (features.vol <= 0) | np.isinf(features.vol)
     if wrong.any():

@@ -23,9 +23,9 @@ import numpy.typing as npt
 
 from features.splits import Fold
 from features.table import FEATURES, OBSERVED
-from models.compact.network import FIELD
 from models.decode import Forecast, decode
 from models.forecasters.interface import Fitted, Inputs
+from models.receptive_field import FIELD
 from models.scaling import Scaler
 from pipeline import walkforward
 from pipeline.evidence import losses

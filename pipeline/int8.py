@@ -13,17 +13,17 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 
 from features.splits import Fold
 from models.compact import export, integer
 from models.compact.integer import QuantizedNetwork
-from models.compact.network import FIELD, Network
-from models.compact.onnx_graph import options
+from models.compact.network import Network
+from models.compact.onnx_graph import session
 from models.compact.qat import QATConfig, train_quantized
 from models.compact.quantize import quantize
 from models.decode import Forecast, decode
 from models.forecasters.conformal import residual_shape, sigma_factor
+from models.receptive_field import FIELD
 from pipeline.config import Config
 from pipeline.trained import Trained
 from pipeline.walkforward import Dataset
@@ -171,8 +171,7 @@ def run_window(integers: QuantizedNetwork, windows: Float32) -> tuple[Float32, n
 
 
 def _session(model: onnx.ModelProto) -> Any:
-    content = export.with_hidden(model).SerializeToString()
-    return onnxruntime.InferenceSession(content, options(), providers=["CPUExecutionProvider"])
+    return session(export.with_hidden(model).SerializeToString())
 
 
 def _train_end(data: Dataset, held: Trained) -> int:

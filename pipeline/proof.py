@@ -10,9 +10,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from features.panel import align
-from models.compact.network import FIELD, Network
+from models.compact.network import Network
 from models.compact.runtime import target_weights
 from models.decode import QUANTILES, Forecast
+from models.receptive_field import FIELD
 from models.trading.market import Costs
 from models.trading.sizing import target_weight
 from models.trading.sleeves import Sleeves

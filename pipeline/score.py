@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from models.compact.bundle import Bundle, load
-from models.compact.runtime import FIELD, Runtime, Scorer, target_weights
+from models.compact.runtime import Runtime, Scorer, target_weights
 from models.decode import Forecast
+from models.receptive_field import FIELD
 from pipeline import feature_rows, npz
 from pipeline.errors import DataError, UsageError
 from pipeline.feature_files import Cells, Features, Ints, NpzFeatures, check

@@ -17,12 +17,13 @@ from features import frames, splits
 from features.panel import Panel, align, load
 from features.splits import Dates, Fold
 from models.compact.distill import Teacher
-from models.compact.network import FIELD, Network
+from models.compact.network import Network
 from models.decode import Forecast, decode
 from models.forecasters.baselines import Distribution, trailing, unconditional
 from models.forecasters.fit import FitConfig
 from models.forecasters.interface import Inputs, Slices, Training
 from models.forecasters.student import FittedStudent, StudentConfig, fit_student
+from models.receptive_field import FIELD
 from models.scaling import Scaler
 from pipeline import universe
 from pipeline.config import Config

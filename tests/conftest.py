@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from features import frames
 from pipeline.config import Config, Data
 from pipeline.store import Lake
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as models.compact does: some tests import ONNX Runtime first
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Two processes share the work file by file; all flow tests stay together, since they share one server."""

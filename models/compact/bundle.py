@@ -27,9 +27,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.compact.integer import codes
-from models.compact.network import FIELD
 from models.decode import QUANTILES
+from models.receptive_field import FIELD
 from models.scaling import Scaler
 
 SCHEMA_VERSION = 2
@@ -147,6 +146,8 @@ class Bundle:
         """
         if not self.has_twins:
             raise BundleError(f"{self.directory} has no graphs for uint8 features; write it again: tradewind compress")
+        from models.compact.integer import codes  # which a first forecast from floats need not wait for
+
         held = self.manifest["codes"]
         return codes(self.scaled_body(x), np.float32(held["scale"]), np.uint8(held["zero_point"]))
 

@@ -22,7 +22,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from models.compact.integer import QuantizedLayer, QuantizedNetwork
-from models.compact.network import DILATIONS, FIELD, KERNEL, Network
+from models.compact.network import Network
+from models.receptive_field import DILATIONS, FIELD, KERNEL
 
 Dims = Mapping[str, tuple[int, list[Any]]]
 

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.compact.network import DILATIONS, KERNEL, Network
+from models.compact.network import Network
+from models.receptive_field import DILATIONS, KERNEL
 
 Uint8 = npt.NDArray[np.uint8]
 Int32 = npt.NDArray[np.int32]

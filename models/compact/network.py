@@ -8,11 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-Float32 = npt.NDArray[np.float32]
+from models.receptive_field import DILATIONS, FIELD, KERNEL
 
-KERNEL = 4
-DILATIONS = (1, 4, 16)
-FIELD = 64
+Float32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

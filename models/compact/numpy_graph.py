@@ -15,7 +15,7 @@ import numpy.typing as npt
 from models.compact import onnx_file
 from models.compact.bundle import BundleError
 from models.compact.integer import QuantizedLayer, hidden_panel, hidden_window, quantize_input
-from models.compact.network import DILATIONS, KERNEL
+from models.receptive_field import DILATIONS, KERNEL
 
 Float32 = npt.NDArray[np.float32]
 Constants = dict[str, npt.NDArray[Any]]

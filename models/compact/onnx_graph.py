@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ _ERRORS = (
     failures.RuntimeException,
 )  # fmt: skip
 
+if os.environ["ORT_DISABLE_TELEMETRY"] != "0":
+    onnxruntime.disable_telemetry_events()  # where it was imported before models.compact could say so
+
 
 class OnnxGraph:
     """One graph; safe to call from several threads.
@@ -32,7 +36,7 @@ class OnnxGraph:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options(), providers=["CPUExecutionProvider"])
+            self._session = session(str(path))
         except _ERRORS as error:
             raise BundleError(f"{path} cannot be run: {error}") from None
 
@@ -55,6 +59,11 @@ class OnnxGraph:
             return np.asarray(self._session.run(None, given)[0])
         except _ERRORS as error:
             raise BundleError(f"{self._path} cannot be run: {error}") from None
+
+
+def session(model: str | bytes) -> Any:
+    """ONNX Runtime's session of a file's path or its content, on one thread of the CPU."""
+    return onnxruntime.InferenceSession(model, options(), providers=["CPUExecutionProvider"])
 
 
 def options(exact_products: bool | None = None) -> Any:

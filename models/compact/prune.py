@@ -23,10 +23,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.compact.network import FIELD, KERNEL, Network
+from models.compact.network import Network
 from models.forecasters.fit import FitConfig, Supervision, body_outputs, fit, loss_terms
 from models.forecasters.foundation import session_pinball
 from models.forecasters.tcn import TCN, TCNConfig
+from models.receptive_field import FIELD, KERNEL
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from models.compact.integer import QuantizedNetwork
-from models.compact.network import DILATIONS, FIELD, Network, hidden_layers
+from models.compact.network import Network, hidden_layers
 from models.compact.quantize import TOP, Ranges, assemble, input_range, output_scale
+from models.receptive_field import DILATIONS, FIELD
 
 Float32 = npt.NDArray[np.float32]
 

@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.compact.integer import QuantizedLayer, QuantizedNetwork, body_panel
-from models.compact.network import FIELD, Network, hidden_layers
+from models.compact.network import Network, hidden_layers
+from models.receptive_field import FIELD
 from models.scaling import WINSOR_LIMIT
 
 Float32 = npt.NDArray[np.float32]

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from models.compact.bundle import Bundle, BundleError
 from models.decode import QUANTILES, Forecast, decode
+from models.receptive_field import FIELD
 from models.trading.sizing import SESSIONS_PER_YEAR, sizing_horizon, target_weight
 
 Float32 = npt.NDArray[np.float32]
@@ -25,7 +26,6 @@ Float64 = npt.NDArray[np.float64]
 Graph = Callable[[npt.NDArray[Any], Float32], Float32]
 Runtime = Literal["onnxruntime", "numpy"]
 
-FIELD = 64
 WINDOW_CHUNK = 512
 PANEL_CELLS = 8_192
 """Cells (tickers x sessions) a thread scores at a time: about as much as a CPU's caches hold."""

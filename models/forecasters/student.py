@@ -26,7 +26,8 @@ from models.forecasters.fit import FitConfig, Supervision, body_outputs, fit
 from models.forecasters.foundation import Foundation, choose_foundation, fit_foundation, session_pinball
 from models.forecasters.interface import Training
 from models.forecasters.taught_skip import Lesson, choose_share, lesson, no_lesson
-from models.forecasters.tcn import FIELD, TCN, TCNConfig
+from models.forecasters.tcn import TCN, TCNConfig
+from models.receptive_field import FIELD
 
 Float64 = npt.NDArray[np.float64]
 

@@ -13,10 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from models.forecasters.body import Body
-
-KERNEL = 4
-DILATIONS = (1, 4, 16)
-FIELD = 64
+from models.receptive_field import DILATIONS, FIELD, KERNEL
 
 
 @dataclass(frozen=True)

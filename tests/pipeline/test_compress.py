@@ -15,8 +15,9 @@ import pytest
 from features.panel import Panel
 from features.panel import load as load_panel
 from models.compact import bundle as bundles
-from models.compact.network import FIELD, Network
+from models.compact.network import Network
 from models.compact.runtime import Scorer
+from models.receptive_field import FIELD
 from pipeline import compress, featurize, score, train
 from pipeline.config import Config
 from pipeline.errors import DataError, StoreError

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from features.panel import Panel
-from models.compact.network import FIELD, Network
+from models.compact.network import Network
 from models.decode import QUANTILES, decode
+from models.receptive_field import FIELD
 from models.scaling import Scaler
 from pipeline import int8
 from pipeline.config import Config

@@ -17,8 +17,8 @@ import pandas as pd
 import pytest
 
 from models.compact.bundle import Bundle, BundleError
-from models.compact.network import FIELD
 from models.compact.runtime import Scorer, target_weights
+from models.receptive_field import FIELD
 from pipeline import score
 from pipeline.errors import DataError, UsageError
 from tests.models.compact import bundle_fixture as small

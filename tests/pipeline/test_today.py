@@ -10,9 +10,10 @@ from features.panel import load
 from models.compact import bundle as bundles
 from models.compact import export
 from models.compact.bundle import BundleError
-from models.compact.network import FIELD, Network
+from models.compact.network import Network
 from models.compact.runtime import Scorer
 from models.decode import QUANTILES
+from models.receptive_field import FIELD
 from pipeline import today
 from pipeline.errors import DataError, StoreError
 from pipeline.registry import Registry

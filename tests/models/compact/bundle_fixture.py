@@ -10,9 +10,10 @@ import numpy as np
 from models.compact import bundle as bundles
 from models.compact import export
 from models.compact.bundle import Bundle
-from models.compact.network import FIELD, Network
+from models.compact.network import Network
 from models.compact.onnx_graph import OnnxGraph
 from models.compact.quantize import quantize
+from models.receptive_field import FIELD
 
 FEATURES = ("observed", "abs_1", "log_vol", "gap", "tone")
 BODY = ("gap", "abs_1", "log_vol")

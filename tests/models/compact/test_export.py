@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 
 from models.compact import export, integer
-from models.compact.network import FIELD, Network
+from models.compact.network import Network
 from models.compact.onnx_graph import options, saturates
 from models.compact.quantize import quantize
+from models.receptive_field import FIELD
 from tests.models.compact.networks import random_network, scaled
 
 

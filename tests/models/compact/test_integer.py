@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from models.compact import integer, numpy_graph
 from models.compact.integer import QuantizedLayer
-from models.compact.network import DILATIONS
 from models.compact.quantize import quantize
+from models.receptive_field import DILATIONS
 from tests.models.compact.networks import random_network, scaled
 
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.compact.network import DILATIONS, FIELD, KERNEL, Network, hidden_layers
+from models.compact.network import Network, hidden_layers
+from models.receptive_field import DILATIONS, FIELD, KERNEL
 
 WIDTH, BODY, FEATURES, HORIZONS = 4, 3, 5, 2
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from models.compact import export, integer
 from models.compact.bundle import BundleError
-from models.compact.network import FIELD
 from models.compact.numpy_graph import NumpyGraph
 from models.compact.onnx_graph import OnnxGraph
 from models.compact.quantize import quantize
+from models.receptive_field import FIELD
 from tests.models.compact.networks import random_network, scaled
 
 

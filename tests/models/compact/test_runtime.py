@@ -16,11 +16,11 @@ import pytest
 from models.compact import bundle as bundles
 from models.compact import integer, runtime
 from models.compact.bundle import MANIFEST, BundleError
-from models.compact.network import FIELD
 from models.compact.numpy_graph import NumpyGraph
 from models.compact.onnx_graph import OnnxGraph
 from models.compact.runtime import Runtime, Scorer, target_weights
 from models.decode import Forecast, decode
+from models.receptive_field import FIELD
 from tests.models.compact import bundle_fixture as small
 
 HORIZONS = small.HORIZONS
@@ -352,6 +352,19 @@ heavy = {'torch', 'sklearn', 'pandas', 'prefect', 'pydantic', 'pyarrow', 'deltal
 print(sorted(heavy & set(sys.modules)), 'onnxruntime' in sys.modules)
 """
     assert run_python(code) == "[] True"
+
+
+@pytest.mark.parametrize(("wanted", "kept"), [({}, False), ({"ORT_DISABLE_TELEMETRY": "0"}, True)])
+def test_onnx_runtime_keeps_no_record_of_what_is_scored_unless_asked_to(
+    scorer: Scorer, x: np.ndarray, tmp_path: Path, wanted: dict[str, str], kept: bool
+) -> None:
+    np.save(tmp_path / "x.npy", x)
+    code = SCORE.format(directory=str(scorer.bundle.directory), runtime="onnxruntime", x=str(tmp_path / "x.npy"))
+    code += "scorer.panel(x, np.ones(x.shape[:2], np.float32))"
+    home = tmp_path / "home"
+    home.mkdir()
+    subprocess.run([sys.executable, "-c", code], cwd=Path.cwd(), env={"HOME": str(home)} | wanted, check=True)
+    assert any(home.rglob("*")) == kept
 
 
 def test_numpy_scores_where_onnx_runtime_cannot_be_imported(

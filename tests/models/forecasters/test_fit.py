@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from models.compact.network import DILATIONS, FIELD, Network
+from models.compact.network import Network
 from models.forecasters import tcn
 from models.forecasters.fit import FitConfig, Supervision, body_outputs, evaluate, fit
 from models.forecasters.tcn import TCN, TCNConfig
+from models.receptive_field import DILATIONS, FIELD
 
 CONFIG = FitConfig(epochs=6, patience=6, learning_rate=3e-3, weight_decay=0.01, seed=3)
 SHAPE = np.array([[-2.33, -1.64, -1.28, -0.67, 0.0, 0.67, 1.28, 1.64, 2.33]], dtype=np.float32)

@@ -63,6 +63,27 @@ def test_every_command_is_found_through_its_entry_point() -> None:
     assert every_command() == COMMANDS
 
 
+def test_score_is_the_same_command_when_it_is_built_without_the_others() -> None:
+    alone, among_all = (
+        CliRunner().invoke(cli.build(asked), ["score", "--help"], prog_name="tradewind") for asked in ("score", "")
+    )
+    assert alone.exit_code == 0
+    assert alone.stdout == among_all.stdout
+    assert "today" in CliRunner().invoke(cli.build("score"), ["--help"]).stdout  # else typer would drop the name score
+
+
+def test_score_starts_without_a_search_of_what_is_installed(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pipeline.cli import main\ntry: main()\n"
+        "finally: print(*{'importlib.metadata', 'numpy.ma', 'pydantic', 'pandas'} & set(sys.modules))"
+    )
+    arguments = ("score", "--bundle", "none", "--features", "f.npz", "--out", "o.csv")
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "\n"), done.stderr
+
+
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_help_shows_an_example_with_options_that_exist(name: str) -> None:
     text = CliRunner().invoke(cli.build(), [*name.split(), "--help"]).stdout
@@ -139,7 +160,7 @@ def test_each_error_has_its_exit_code(
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr(cli, "build", lambda: fail)
+    monkeypatch.setattr(cli, "build", lambda _: fail)
     with pytest.raises(SystemExit) as caught:
         cli.main()
     assert caught.value.code == code
@@ -150,7 +171,7 @@ def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise ModuleNotFoundError("No module named 'pipeline.absent'", name="pipeline.absent")
 
-    monkeypatch.setattr(cli, "build", lambda: fail)
+    monkeypatch.setattr(cli, "build", lambda _: fail)
     with pytest.raises(ModuleNotFoundError):
         cli.main()
 

@@ -37,12 +37,24 @@ def decode(y: Floats, vol: Floats, horizons: tuple[int, ...], residual_shape: Fl
     A quantile is location + exp(log-scale) * shape, with the scale of the side of the shape's sign, so that
     quantiles cannot cross.
     """
-    y = np.asarray(y, dtype=np.float64)
-    shape = np.asarray(residual_shape, dtype=np.float64)
-    unit = np.asarray(vol, dtype=np.float64)[..., None] * np.sqrt(np.asarray(horizons, dtype=np.float64))  # (..., H)
-    down, up = np.exp(y[..., 1]), np.exp(y[..., 2])  # (..., H)
-    scale = np.where(shape < 0, down[..., None], up[..., None])  # (..., H, 9)
-    quantiles = (y[..., 0, None] + scale * shape) * unit[..., None]
-    sigma = unit * np.sqrt((down**2 + up**2) / 2) * np.asarray(sigma_factor, dtype=np.float64)
-    p_up = np.where(np.isnan(unit), np.nan, (1 + np.tanh(y[..., 3] / 2)) / 2)  # the logistic, without overflow
-    return Forecast(sigma, quantiles, p_up)
+    shape = np.asarray(residual_shape, dtype=np.float64)  # (H, 9)
+    h, levels = shape.shape
+    # Cells innermost, so that every step runs along memory; a few large steps also leave threads to each other.
+    parts = np.asarray(y).reshape(-1, h, 4).transpose(2, 1, 0).astype(np.float64, order="C")
+    location, down, up, logit = parts  # (H, cells) each
+    np.exp(parts[1:3], out=parts[1:3])
+    root = np.sqrt(np.asarray(horizons, dtype=np.float64))[:, None]  # (H, 1)
+    unit = root * np.asarray(vol, dtype=np.float64).ravel()  # (H, cells)
+    level = shape.T[:, :, None]  # (9, H, 1)
+    quantiles = np.where(level < 0, down, up)  # (9, H, cells)
+    quantiles *= level
+    quantiles += location
+    quantiles *= unit
+    sigma = unit * np.sqrt((down**2 + up**2) / 2) * np.asarray(sigma_factor, dtype=np.float64)[:, None]
+    p_up = np.where(np.isnan(unit), np.nan, (1 + np.tanh(logit / 2)) / 2)  # the logistic, without overflow
+    cells = np.shape(vol)
+    return Forecast(
+        np.ascontiguousarray(sigma.T).reshape(*cells, h),
+        np.ascontiguousarray(quantiles.transpose(2, 1, 0)).reshape(*cells, h, levels),
+        np.ascontiguousarray(p_up.T).reshape(*cells, h),
+    )

@@ -17,6 +17,7 @@ from pipeline.store import Lake
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as models.compact does: some tests import ONNX Runtime first
 
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Two processes share the work file by file; all flow tests stay together, since they share one server."""
     for item in items:

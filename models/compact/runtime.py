@@ -182,8 +182,14 @@ class Scorer:
             return
         from concurrent.futures import ThreadPoolExecutor  # which a first forecast need not wait for
 
+        left = iter(chunks)
+
+        def score_what_is_left(_: int) -> None:
+            for rows in left:
+                score(rows)
+
         with ThreadPoolExecutor(self._threads) as pool:
-            list(pool.map(score, chunks))
+            list(pool.map(score_what_is_left, range(self._threads)))
 
 
 def target_weights(sigma: Float64, horizons: tuple[int, ...], sizing: Mapping[str, Any]) -> Float64:

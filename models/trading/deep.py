@@ -22,6 +22,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
@@ -118,6 +119,7 @@ class DQNConfig(DeepConfig):
                 rest = _after(budget, lessons, self.environments)
             course = _Course(rest, env.unit, lessons, progress)
             if rest:
+                model.set_logger(Logger(folder=None, output_formats=[]))  # the default one leaves a folder in /tmp
                 model.learn(rest, callback=course)
         # The target network is a running mean of the learning one: less of the last batches' noise.
         trunk, head = model.q_net_target.features_extractor, model.q_net_target.q_net[-1]
@@ -171,6 +173,7 @@ class PPOConfig(DeepConfig):
                 rest = _after(budget, lessons, rollout)
             course = _Course(rest, env.unit, lessons, progress)
             if rest:
+                model.set_logger(Logger(folder=None, output_formats=[]))  # the default one leaves a folder in /tmp
                 model.learn(rest, callback=course)
         return Learned(WeightPolicy(_network(trunk, head), limits.least, limits.most, idle), course.curve())
 

@@ -139,6 +139,15 @@ def test_global_generators_and_threads_are_left_as_they_were(config: type[Learne
 
 
 @BOTH
+def test_training_leaves_no_folder_behind(
+    config: type[Learner], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    learning.trained(SMALL[config], signalled(), 1_024)
+    assert list(tmp_path.iterdir()) == []
+
+
+@BOTH
 def test_a_policy_comes_back_from_its_file_bit_for_bit(config: type[Learner], tmp_path: Path) -> None:
     known = signalled()
     policy, curve = learning.trained(SMALL[config], known, 1_024)

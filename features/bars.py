@@ -39,6 +39,8 @@ VOL_DECAY = 0.94
 VOL_CLIP = 0.5
 VOL_FLOOR = 0.003
 VOL_WARM_UP = 20
+HALT_BARS = 20
+"""So many bars of a ticker without any move, and its price is nobody's: a quote carried forward, or a halt."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,11 @@ class Bars:
         return self.now(self.vol)
 
     @cached_property
+    def scale(self) -> Array:
+        """(N, keep) `v`, what forecasts are in units of; NaN where the ticker is `halted`."""
+        return np.where(self.now(halted(self.r)), np.nan, self.v)
+
+    @cached_property
     def moves(self) -> Sums:
         """Sums of r."""
         return self.sums(self.r)
@@ -259,6 +266,20 @@ def volatility(r: Array) -> Array:
     squares: Array = np.clip(r, -VOL_CLIP, VOL_CLIP) ** 2
     variance = trailing.ewma(squares, VOL_DECAY, VOL_WARM_UP)
     return np.where(np.isfinite(r), np.maximum(np.sqrt(variance), VOL_FLOOR), np.nan)
+
+
+def halted(r: Array | npt.NDArray[np.float32]) -> Bools:
+    """(N, T) True on the bars before which, itself included, the ticker's last `HALT_BARS` returns were all zero.
+
+    Known at each session; bars without a return are passed over.
+
+    Args:
+        r: (N, T) log total returns, NaN where there is none.
+    """
+    held = np.isfinite(r)
+    count = held.cumsum(axis=1)
+    moved = np.maximum.accumulate(np.where(held & (r != 0), count, 0), axis=1)
+    return np.asarray(held & (count - moved >= HALT_BARS))
 
 
 def mean_across(x: Array) -> Array:

@@ -72,8 +72,8 @@ def build(
         first: the first calendar year wanted; None = that of the first bar.
 
     Returns:
-        The panel of all tickers and of the sessions of `bars` from January 1 of `first` on; `vol` is `Bars.vol` of each
-        year and `r` is `Bars.r`.
+        The panel of all tickers and of the sessions of `bars` from January 1 of `first` on; `vol` is `Bars.scale` of
+        each year and `r` is `Bars.r`.
 
     Raises:
         FeatureError: `chosen` or an own family cannot be used.
@@ -96,7 +96,7 @@ def build(
         _same_names(mine_first, tuple(mine), int(pairs[0]), int(year))
         part = slice(end, end + span.keep)
         _fill(x[:, part], ordered, span, mine | {name: values[:, part] for name, values in text.items()})
-        vol[:, part], r[:, part], end = span.v, span.now(span.r), part.stop
+        vol[:, part], r[:, part], end = span.scale, span.now(span.r), part.stop
     before = 0 if first is None else int(np.searchsorted(bars.years[since:], first))
     sessions = bars.sessions[since + before :]
     return Panel(bars.tickers, sessions, ordered, x[:, before:], vol[:, before:], r[:, before:])

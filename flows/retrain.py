@@ -1,4 +1,8 @@
-"""The retrain flow: from fresh data to a new bundle, its backtest and its report."""
+"""The retrain flow: from fresh data to a new bundle, its backtest and its report.
+
+Where `agent.use` lets a policy decide, agents are trained, judged and shipped before the backtest: a bundle without one
+would leave the daily flow without weights.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,16 @@ from typing import Any
 
 from prefect import flow
 
-from flows.stages import run_stages
+from flows.stages import read_config, run_stages
 
-STAGES = ("ingest", "featurize", "train", "compress", "backtest", "report")
+BUNDLE = ("ingest", "featurize", "train", "compress")
+AGENTS = ("agent.train", "agent.evaluate", "agent_bundle.ship")
+JUDGED = ("backtest", "report")
 
 
-@flow(name="retrain", description="ingest -> featurize -> train -> compress -> backtest -> report")
+@flow(name="retrain", description="ingest -> featurize -> train -> compress (-> agents) -> backtest -> report")
 def retrain(config_path: str | None = None, overrides: list[str] | None = None) -> list[dict[str, Any]]:
-    """Train again, compress, and judge the result out of sample.
+    """Train again, compress, with `agent.use` train and ship agents, and judge the result out of sample.
 
     Args:
         config_path: the TOML file; None for `tradewind.toml` of the working directory.
@@ -22,4 +28,5 @@ def retrain(config_path: str | None = None, overrides: list[str] | None = None) 
     Returns:
         What each stage reports, as JSON objects.
     """
-    return run_stages(STAGES, config_path, overrides or ())
+    agents = AGENTS if read_config(config_path, overrides or ()).agent.use else ()
+    return run_stages((*BUNDLE, *agents, *JUDGED), config_path, overrides or ())

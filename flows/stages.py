@@ -28,7 +28,8 @@ def run_stages(stages: Sequence[str], config_path: str | None, overrides: Sequen
     """Run stages one after another, inside a flow; the first that fails ends it.
 
     Args:
-        stages: names of modules of `pipeline`, each with `run(config, progress) -> Summary`.
+        stages: names of modules of `pipeline`, each with `run(config, progress) -> Summary`; or module.function, where
+            it is not called `run`.
         config_path: the TOML file; None for `tradewind.toml` of the working directory.
         overrides: `section.key=value` strings on top of it.
 
@@ -66,16 +67,18 @@ def run_stage(stage: str, config_path: str | None, overrides: list[str]) -> dict
 
     A stage that left something out completes; the log warns and the artifact lists it.
     """
-    module = importlib.import_module(f"pipeline.{stage}")
+    module, _, function = stage.partition(".")
+    run = getattr(importlib.import_module(f"pipeline.{module}"), function or "run")
     # A stage that keeps the trial ledger asks who started it.
-    started_by = {"kind": "flow"} if "kind" in inspect.signature(module.run).parameters else {}
-    summary: Summary = module.run(read_config(config_path, overrides), logged_progress(), **started_by)
+    started_by = {"kind": "flow"} if "kind" in inspect.signature(run).parameters else {}
+    summary: Summary = run(read_config(config_path, overrides), logged_progress(), **started_by)
     log = get_run_logger()
     for line in summary.lines:
         log.info("%s", line)
     for reason in summary.left_out:
         log.warning("left out: %s", reason)
-    create_markdown_artifact(as_markdown(summary), key=f"summary-{stage}", description=f"What {stage} reports")
+    key = f"summary-{summary.stage}".replace(" ", "-")
+    create_markdown_artifact(as_markdown(summary), key=key, description=f"What {stage} reports")
     return {
         "stage": summary.stage,
         "lines": list(summary.lines),

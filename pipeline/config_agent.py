@@ -15,7 +15,10 @@ Algorithm = Literal["q_table", "dqn", "ppo", "genetic"]
 class Agent(Section):
     """Trading agents: how they learn to hold exposure, and what they pay."""
 
-    use: bool = Field(False, description="whether today's weights are those of the policy in the bundle")
+    use: bool = Field(
+        False,
+        description="whether today's weights are those of the bundle's policy, and the retrain flow trains one",
+    )
     algorithms: tuple[Algorithm, ...] = Field(
         ("q_table", "dqn", "ppo", "genetic"), min_length=1, description="that learn, each on the same steps and seeds"
     )

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from features.bars import HALT_BARS
 from features.splits import Fold
 from pipeline.errors import TooLittleHistoryError
-from pipeline.walkforward import HALT_BARS, Dataset
+from pipeline.walkforward import Dataset
 
 Bools = npt.NDArray[np.bool_]
 

@@ -121,7 +121,7 @@ def _group(
     if first is not None:
         before = bars.span(first - 1)
         wanted = before.now(before.years[None])[0] == first - 1
-        vol[:, since - wanted.sum() : since] = before.v[:, wanted]
+        vol[:, since - wanted.sum() : since] = before.scale[:, wanted]
     vol[~bars.inside] = np.nan
     return rows_of(panel, bars.inside[:, since:]), label_rows(labels, bars, vol, config.target.horizons)
 

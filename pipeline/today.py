@@ -1,9 +1,9 @@
 """today: the champion bundle on the lake's newest session -> risk and a position for every ticker.
 
 Each ticker is scored at its own last session, unless that is more than 5 sessions of its calendar behind the newest,
-or it has left the universe: then its target is zero and the reason is shown. Forecasts and positions go to the lake
-as fold `live`, under the run that trained the bundle with `-live` behind it; the same session again replaces its own
-rows.
+its price stands still, or it has left the universe: then its target is zero and the reason is shown. Forecasts and
+positions go to the lake as fold `live`, under the run that trained the bundle with `-live` behind it; the same session
+again replaces its own rows.
 
 Weights are by the volatility target, or with `agent.use` by the bundle's policy, which decides given the weight held:
 the one that the last run before the newest session wrote, by whichever of the two; else, within the last few sessions,
@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from features import frames
+from features.bars import HALT_BARS, halted
 from features.members import mask
 from features.panel import Panel, load
 from models.compact.bundle import Bundle
@@ -49,10 +50,11 @@ class Latest:
 
     Attributes:
         panel: features of the lake.
-        at: (N,) position of the ticker's last session on the panel's axis.
+        at: (N,) position of the ticker's last session with a volatility on the panel's axis.
         age: (N,) sessions of the ticker's own calendar between that and the newest.
         left: (N,) its last session in the universe where it is a member no more, else NaT.
-        scored: (N,) whether there is a full window, it is not stale and has not left.
+        still: (N,) whether its price has stood still since then (features.bars.halted).
+        scored: (N,) whether there is a full window, it is not stale, does not stand still and has not left.
         forecast: (N, H), NaN where not scored.
         target: (N,) weight by the sizing rule or the policy, 0 where not scored.
         years: (N,) sessions that make a year of the ticker's calendar.
@@ -63,6 +65,7 @@ class Latest:
     at: Ints
     age: Ints
     left: npt.NDArray[np.datetime64]
+    still: npt.NDArray[np.bool_]
     scored: npt.NDArray[np.bool_]
     forecast: Forecast
     target: Floats
@@ -120,10 +123,12 @@ def _latest(config: Config, lake: Lake, bundle: Bundle) -> Latest:
     at = np.where(known.any(axis=1), T - 1 - known[:, ::-1].argmax(axis=1), -1)
     tickers, sessions = panel.tickers.tolist(), pd.DatetimeIndex(panel.sessions)
     own = universe.own_sessions(config.universe, tickers, sessions, known.T)
-    age = np.where(at >= 0, (own & (np.arange(T)[:, None] > at)).sum(axis=0), T)
+    later = np.arange(T) > at[:, None]  # (N, T)
+    age = np.where(at >= 0, (own & later.T).sum(axis=0), T)
     left = _left(config, panel)
+    still = np.asarray((halted(panel.r) & later).any(axis=1))
     field = int(manifest["receptive_field"])
-    scored = (age <= STALE_SESSIONS) & (at >= field - 1) & np.isnat(left)
+    scored = (age <= STALE_SESSIONS) & (at >= field - 1) & np.isnat(left) & ~still
     forecast = _forecast(bundle, panel, at, scored, field)
     target, years = np.zeros(N), _years(config, panel, own)
     if scored.any():
@@ -131,7 +136,7 @@ def _latest(config: Config, lake: Lake, bundle: Bundle) -> Latest:
         year = manifest["sizing"].get("sessions_per_year", SESSIONS_PER_YEAR)
         unit = np.sqrt(years / year)[:, None]
         target[scored] = target_weights((forecast.sigma * unit)[scored], bundle.horizons, manifest["sizing"])
-    return Latest(panel, at, age, left, scored, forecast, target, years)
+    return Latest(panel, at, age, left, still, scored, forecast, target, years)
 
 
 def _by_policy(config: Config, lake: Lake, bundle: Bundle, latest: Latest, previous: dict[str, float]) -> Latest:
@@ -239,6 +244,8 @@ def _notes(bundle: Bundle, latest: Latest, kept: npt.NDArray[np.bool_]) -> list[
     return [
         f"left the universe after {left}, no position"
         if not np.isnat(left)
+        else f"its price has not moved for {HALT_BARS} bars, no position"
+        if still
         else f"stale: {age} sessions behind the newest, no position"
         if age > STALE_SESSIONS
         else f"fewer than {field} sessions, no position"
@@ -246,7 +253,9 @@ def _notes(bundle: Bundle, latest: Latest, kept: npt.NDArray[np.bool_]) -> list[
         else f"held: within {band:g} of its target"
         if unchanged
         else ""
-        for left, age, scored, unchanged in zip(latest.left, latest.age.tolist(), latest.scored, kept, strict=True)
+        for left, still, age, scored, unchanged in zip(
+            latest.left, latest.still, latest.age.tolist(), latest.scored, kept, strict=True
+        )
     ]
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from features import frames, splits
+from features.bars import HALT_BARS, halted
 from features.panel import Panel, align, load
 from features.splits import Dates, Fold
 from models.compact.distill import Teacher
@@ -33,9 +34,6 @@ from pipeline.store import SOURCES, Lake
 
 Array = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-
-HALT_BARS = 20
-"""So many bars of a ticker without any move, and its price is nobody's: a quote carried forward, or a halt."""
 
 
 class Halt(NamedTuple):
@@ -124,20 +122,6 @@ def read(lake: Lake, config: Config) -> Dataset:
     known_after = universe.known_after(config, panel.tickers.tolist(), pd.DatetimeIndex(panel.sessions), held)
     purge = max(config.purge, *known_after)
     return Dataset(panel, horizons, log_return, rv, z, rv / vol**2, known_after, purge, _halts(panel, still))
-
-
-def halted(r: npt.NDArray[np.float32]) -> Bools:
-    """(N, T) True on the bars before which, itself included, the ticker's last `HALT_BARS` returns were all zero.
-
-    Known at each session; bars without a return are passed over.
-
-    Args:
-        r: (N, T) log total returns, NaN where there is none.
-    """
-    held = np.isfinite(r)
-    count = held.cumsum(axis=1)
-    moved = np.maximum.accumulate(np.where(held & (r != 0), count, 0), axis=1)
-    return np.asarray(held & (count - moved >= HALT_BARS))
 
 
 def _halts(panel: Panel, still: Bools) -> tuple[Halt, ...]:

@@ -143,7 +143,7 @@ def draw(
 def time_axis(axes: Axes, narrow: bool) -> None:
     """Few date labels, as short as they can be told apart."""
     locator = mdates.AutoDateLocator(  # type: ignore[no-untyped-call]
-        minticks=3, maxticks=5 if narrow else 11
+        minticks=2, maxticks=5 if narrow else 11
     )
     axes.xaxis.set_major_locator(locator)
     formatter = mdates.ConciseDateFormatter(locator, show_offset=False)  # type: ignore[no-untyped-call]

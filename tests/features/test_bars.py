@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from features.actions import adjust
-from features.bars import GRID, Bars, volatility
+from features.bars import GRID, HALT_BARS, Bars, halted, volatility
 from features.calendars import calendar_sessions
 from tests.features.ragged_fixture import bars_of, ragged
 
@@ -126,3 +129,34 @@ def test_the_market_is_its_members(prices: pd.DataFrame) -> None:
 def test_no_rows_make_no_bars(prices: pd.DataFrame) -> None:
     bars = Bars.from_rows(prices.iloc[:0], pd.DatetimeIndex([]))
     assert bars.close.shape == (0, 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(hnp.arrays(np.float32, (2, 70), elements=st.sampled_from([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.01, np.nan])))
+def test_halts_by_plain_loops(r: np.ndarray) -> None:
+    r[0, 20:60] = np.where(np.isnan(r[0, 20:60]), np.nan, 0)
+    expected = np.zeros(r.shape, dtype=bool)
+    for n, row in enumerate(r):
+        still_for = 0
+        for t, value in enumerate(row):
+            if np.isfinite(value):
+                still_for = still_for + 1 if value == 0 else 0
+                expected[n, t] = still_for >= HALT_BARS
+    np.testing.assert_array_equal(halted(r), expected)
+    np.testing.assert_array_equal(halted(r[:, :40]), expected[:, :40])  # known at the session
+
+
+def test_a_price_that_stands_still_has_no_scale_from_its_20th_bar_on() -> None:
+    rows = ragged(2)
+    ticker = rows["ticker"].value_counts().index[0]
+    at = np.flatnonzero(rows["ticker"] == ticker)
+    frozen = at[400:460]
+    before = bars_of(rows)
+    rows.loc[frozen, ["open", "high", "low", "close", "adj_close"]] = rows.loc[at[399], "close"]
+    after = bars_of(rows)
+    n = int(np.searchsorted(after.tickers, ticker))
+    lost = np.isfinite(after.v[n]) & np.isnan(after.scale[n])
+    days = rows.loc[frozen[20:], "session"].to_numpy().astype("datetime64[D]")  # the first moved to that price
+    np.testing.assert_array_equal(after.sessions[lost], days)
+    others = np.arange(len(after.tickers)) != n
+    np.testing.assert_array_equal(after.scale[others], before.v[others])

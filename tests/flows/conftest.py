@@ -58,6 +58,13 @@ calibration_sessions = 200
 resamples = 200
 block_sessions = 20
 
+[agent]
+use = true
+algorithms = ["q_table"]
+seeds = 2
+steps = 20000
+first_test = 2014-01-01
+
 [flows]
 retries = 1
 retry_delay_seconds = 0

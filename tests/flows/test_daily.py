@@ -17,6 +17,7 @@ def test_daily_says_what_to_hold(retrained: list[dict[str, Any]], project: Any) 
     printed = "\n".join(stages[-1]["lines"])
     assert "AAA" in printed
     assert "BBB" in printed
+    assert "weights by the policy in the bundle: q_table, 2 seeds as one" in printed
 
 
 def test_a_second_run_changes_nothing(retrained: list[dict[str, Any]], project: Any) -> None:

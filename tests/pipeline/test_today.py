@@ -150,6 +150,20 @@ def test_a_stale_ticker_is_shown_with_its_age_and_no_position(tmp_path: Path):
     assert row_of(summary, "BBB")["target_weight"] > 0
 
 
+def test_a_price_that_stands_still_has_no_position(tmp_path: Path):
+    config, lake = build(tmp_path)
+    rows = lake.read("features")
+    newest = sorted(rows["session"].unique())
+    rows["r"] = np.where((rows["ticker"] == "AAA") & (rows["session"] > newest[-23]), 0, 0.01).astype(np.float32)
+    # 22 bars without a move: the features of the last three have no volatility
+    rows.loc[(rows["ticker"] == "AAA") & (rows["session"] > newest[-4]), "vol"] = np.nan
+    lake.replace("features", rows)
+    row = row_of(today.run(config), "AAA")
+    assert (row["target_weight"], row["weight"], row["sigma_daily_percent"]) == (0, 0, None)
+    assert row["note"] == "its price has not moved for 20 bars, no position"
+    assert row_of(today.run(config), "BBB")["target_weight"] > 0
+
+
 @pytest.mark.parametrize(("behind", "scored"), [(5, True), (6, False)])
 def test_five_sessions_behind_is_the_limit(tmp_path: Path, behind: int, scored: bool):
     config, _ = build(tmp_path, lives={"AAA": 0, "BBB": behind})

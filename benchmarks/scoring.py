@@ -333,7 +333,7 @@ def main() -> None:
         bundle = bundles.load(wanted.bundle) if wanted.bundle else make_bundle(Path(root) / "bundle")
         data = make_data(bundle, max(PANELS))
         took = nanoseconds(contestants(bundle, data, Path(root), wanted.quick), rounds, 0.01 if wanted.quick else 0.2)
-        speed_up, possible, whole = threads(bundle, rounds, 16 if wanted.quick else 2000)
+        speed_up, possible, whole = threads(bundle, 3 * rounds, 16 if wanted.quick else 2000)
         width = len(float_network(bundle).conv_bias[0])
     print_table(took, data, width, limits(wanted.quick))
     found = claims(took, speed_up)

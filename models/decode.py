@@ -24,7 +24,14 @@ class Forecast(NamedTuple):
     p_up: npt.NDArray[np.float64]
 
 
-def decode(y: Floats, vol: Floats, horizons: tuple[int, ...], residual_shape: Floats, sigma_factor: Floats) -> Forecast:
+def decode(
+    y: Floats,
+    vol: Floats,
+    horizons: tuple[int, ...],
+    residual_shape: Floats,
+    sigma_factor: Floats,
+    out: Forecast | None = None,
+) -> Forecast:
     """Turn outputs in z units into sigma, quantiles and p_up.
 
     Args:
@@ -33,12 +40,13 @@ def decode(y: Floats, vol: Floats, horizons: tuple[int, ...], residual_shape: Fl
         horizons: H sessions ahead.
         residual_shape: (H, 9) ascending quantiles of the standardised residual.
         sigma_factor: (H,) standard deviation of the standardised residual.
+        out: written and returned, where given.
 
     A quantile is location + exp(log-scale) * shape, with the scale of the side of the shape's sign, so that
     quantiles cannot cross.
     """
     shape = np.asarray(residual_shape, dtype=np.float64)  # (H, 9)
-    h, levels = shape.shape
+    h = len(shape)
     # Cells innermost, so that every step runs along memory; a few large steps also leave threads to each other.
     parts = np.asarray(y).reshape(-1, h, 4).transpose(2, 1, 0).astype(np.float64, order="C")
     location, down, up, logit = parts  # (H, cells) each
@@ -52,9 +60,13 @@ def decode(y: Floats, vol: Floats, horizons: tuple[int, ...], residual_shape: Fl
     quantiles *= unit
     sigma = unit * np.sqrt((down**2 + up**2) / 2) * np.asarray(sigma_factor, dtype=np.float64)[:, None]
     p_up = np.where(np.isnan(unit), np.nan, (1 + np.tanh(logit / 2)) / 2)  # the logistic, without overflow
-    cells = np.shape(vol)
-    return Forecast(
-        np.ascontiguousarray(sigma.T).reshape(*cells, h),
-        np.ascontiguousarray(quantiles.transpose(2, 1, 0)).reshape(*cells, h, levels),
-        np.ascontiguousarray(p_up.T).reshape(*cells, h),
-    )
+    found = empty(np.shape(vol), h) if out is None else out
+    for whole, cells_last in zip(found, (sigma, quantiles, p_up), strict=True):
+        whole[...] = cells_last.T.reshape(whole.shape)
+    return found
+
+
+def empty(cells: tuple[int, ...], horizons: int) -> Forecast:
+    """Forecasts of so many cells, not yet written: whoever fills them is the first to touch their memory."""
+    shape = (*cells, horizons)
+    return Forecast(np.empty(shape), np.empty((*shape, len(QUANTILES))), np.empty(shape))

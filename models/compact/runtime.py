@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.compact.bundle import Bundle, BundleError
-from models.decode import QUANTILES, Forecast, decode
+from models.decode import Forecast, decode, empty
 from models.receptive_field import FIELD
 from models.trading.sizing import SESSIONS_PER_YEAR, sizing_horizon, target_weight
 
@@ -68,10 +68,10 @@ class Scorer:
         if last is None:
             last = x[:, -1]
         _check_shape("last sessions", last, (len(x), len(self.bundle.feature_names)))
-        out = self._empty(x.shape[:1])
+        out = empty(x.shape[:1], len(self.bundle.horizons))
 
         def score(rows: slice) -> None:
-            _fill(out, rows, self._decode(self._outputs("window", x[rows], last[rows]), vol[rows]))
+            self._decode(self._outputs("window", x[rows], last[rows]), vol[rows], out, rows)
 
         self._open("window", x)
         self._each(score, _slices(len(x), WINDOW_CHUNK))
@@ -96,13 +96,13 @@ class Scorer:
         if last is None:
             last = x[:, FIELD - 1 :]
         _check_shape("last sessions", last, (n, t - FIELD + 1, len(self.bundle.feature_names)))
-        out = self._empty((n, t))
-        for values in out:
-            values[:, : FIELD - 1] = np.nan
+        out = empty((n, t), len(self.bundle.horizons))
 
         def score(rows: slice) -> None:
-            found = self._decode(self._outputs("panel", x[rows], last[rows]), vol[rows, FIELD - 1 :])
-            _fill(out, (rows, slice(FIELD - 1, None)), found)
+            for values in out:
+                values[rows, : FIELD - 1] = np.nan
+            y = self._outputs("panel", x[rows], last[rows])
+            self._decode(y, vol[rows, FIELD - 1 :], out, (rows, slice(FIELD - 1, None)))
 
         self._open("panel", x)
         self._each(score, _slices(n, max(1, PANEL_CELLS // t)))
@@ -144,14 +144,9 @@ class Scorer:
             )
         return difference
 
-    def _decode(self, y: Float32, vol: Float32) -> Forecast:
+    def _decode(self, y: Float32, vol: Float32, out: Forecast, at: Any) -> None:
         b = self.bundle
-        return decode(y, vol, b.horizons, b.residual_shape, b.sigma_factor)
-
-    def _empty(self, axes: tuple[int, ...]) -> Forecast:
-        """Not yet written: the threads that fill it are the first to touch its memory."""
-        cells = (*axes, len(self.bundle.horizons))
-        return Forecast(np.empty(cells), np.empty((*cells, len(QUANTILES))), np.empty(cells))
+        decode(y, vol, b.horizons, b.residual_shape, b.sigma_factor, Forecast(*(part[at] for part in out)))
 
     def _outputs(self, shape: str, x: npt.NDArray[Any], last: Float32) -> Float32:
         """Raw features or codes through the graph for them."""
@@ -228,11 +223,6 @@ def _opened(bundle: Bundle, name: str, runtime: Runtime) -> Graph:
 
 def _slices(count: int, step: int) -> list[slice]:
     return [slice(at, at + step) for at in range(0, count, step)]
-
-
-def _fill(whole: Forecast, at: Any, part: Forecast) -> None:
-    for values, found in zip(whole, part, strict=True):
-        values[at] = found
 
 
 def _check_shape(what: str, values: Float32, wanted: tuple[int, ...]) -> None:

@@ -26,7 +26,7 @@ demo: $(STAMP)
 	$(BIN)/tradewind demo
 
 test: lint
-	$(BIN)/pytest tests -n 2 --dist loadgroup
+	$(BIN)/pytest tests -n 2 --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

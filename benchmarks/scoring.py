@@ -256,8 +256,8 @@ def threads(bundle: Bundle, rounds: int, tickers: int) -> tuple[list[float], lis
     """How many times as fast as one two threads are, round by round: from features to forecasts; and sines of NumPy's.
 
     With it the nanoseconds a cell that one thread takes for the first: scaling, graph, quantiles. The second is what
-    the machine's two cores give to anyone at that moment. Both work for some hundred milliseconds:
-    a virtual machine's idle core takes several to wake.
+    the machine's two cores give to anyone at that moment. Both work for some hundred milliseconds: a virtual machine's
+    idle core takes several to wake.
     """
     x = np.random.default_rng(5).standard_normal((tickers, SESSIONS, len(bundle.feature_names)), dtype=np.float32)
     vol = np.full(x.shape[:2], 0.01, np.float32)

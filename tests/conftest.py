@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import exchange_calendars
 import numpy as np
 import pandas as pd
 import pytest
+from xdist.scheduler import LoadScopeScheduling, Scheduling
 
 from features import frames
 from pipeline.config import Config, Data
@@ -18,11 +20,19 @@ from pipeline.store import Lake
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as models.compact does: some tests import ONNX Runtime first
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two processes share the work file by file; all flow tests stay together, since they share one server."""
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group("flows" if file.startswith("tests/flows/") else file))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    """Two processes share the work file by file; all flow tests stay together, since they share one server.
+
+    By xdist's groups it would be a mark for each test, which its 3.8 loses with pytest 9.2.
+    """
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "tests/flows" if file.startswith("tests/flows/") else file
+
+    return ByFile(config, log)
 
 
 MakePrices = Callable[..., pd.DataFrame]

@@ -118,26 +118,7 @@ def test_a_failing_stage_is_one_line(project: Any, server: str) -> None:
 
 
 @pytest.mark.slow
-def test_down_leaves_no_process(empty_project: Any) -> None:
-    port = free_port()
-    assert empty_project.tradewind("up", "--set", f"flows.port={port}").returncode == 0
-    home = Home(empty_project.root / "tradewind.toml")
-    state = home.state()
-    assert state is not None
-    groups = [state.server, state.runner]
-    assert all(members_of_group(group) for group in groups)
-    done = empty_project.tradewind("down")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("stopped ")
-    assert [members_of_group(group) for group in groups] == [[], []]
-    assert processes(state.token) == []
-    assert home.state() is None
-    assert not api.healthy(state.url)
-    assert empty_project.tradewind("down").stdout == "nothing was running\n"
-
-
-@pytest.mark.slow
-def test_up_recovers_from_a_killed_server(empty_project: Any) -> None:
+def test_up_recovers_from_a_killed_server_and_down_leaves_no_process(empty_project: Any) -> None:
     port = f"flows.port={free_port()}"
     assert empty_project.tradewind("up", "--set", port).returncode == 0
     home = Home(empty_project.root / "tradewind.toml")
@@ -150,8 +131,19 @@ def test_up_recovers_from_a_killed_server(empty_project: Any) -> None:
         assert done.returncode == 0, done.stderr
         assert processes(first.token) == []
         assert empty_project.tradewind("status").returncode == 0
+        state = home.state()
+        assert state is not None
+        groups = [state.server, state.runner]
+        assert all(members_of_group(group) for group in groups)
     finally:
-        assert empty_project.tradewind("down").returncode == 0
+        done = empty_project.tradewind("down")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("stopped ")
+    assert [members_of_group(group) for group in groups] == [[], []]
+    assert processes(state.token) == []
+    assert home.state() is None
+    assert not api.healthy(state.url)
+    assert empty_project.tradewind("down").stdout == "nothing was running\n"
 
 
 SLEEPING_INGEST = """

@@ -170,12 +170,13 @@ def test_down_ends_a_run_too_and_it_does_not_stay_running(
     try:
         deployment = api._request(f"{state.url}/api/deployments/name/daily/scheduled")
         api._request(f"{state.url}/api/deployments/{deployment['id']}/create_flow_run", {})
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not (runs := api.last_runs(state.url)) or runs[0].state != "Running":
-            assert time.monotonic() < deadline, "no run was started"
+            assert time.monotonic() < deadline, f"no run was started: {runs}"
             time.sleep(0.5)
-        time.sleep(1)
-        assert len(processes(state.token)) == 3
+        while len(found := processes(state.token)) != 3:  # a child that asks for the platform comes and goes
+            assert time.monotonic() < deadline, found
+            time.sleep(0.5)
         assert empty_project.tradewind("down").returncode == 0
         assert processes(state.token) == []
         assert [members_of_group(group) for group in (state.server, state.runner)] == [[], []]
